@@ -1,0 +1,216 @@
+/**
+ * postgres.js (the npm package `postgres`): a pool, a connection or a transaction of the caller's, or the URL of a
+ * database to open a pool for.
+ *
+ * LISTEN has a connection of its own, opened from the pool's options and opened anew whenever it ends, so that closing
+ * a listener really closes it: the one that `sql.listen` shares among all channels could not be replaced once it is
+ * half open.
+ */
+
+import postgres from "postgres";
+import type { Driver, Listener, Param, Queryable } from "../src/driver.ts";
+
+/** The part of a postgres.js client that the adapter uses; the same in a pool, a connection and a transaction. */
+export interface PostgresJsClient {
+  unsafe(text: string, params?: never[], options?: { prepare?: boolean; simple?: boolean }): PostgresJsQuery;
+}
+
+/** A statement of postgres.js: it is sent when it is awaited. */
+export interface PostgresJsQuery extends PromiseLike<Iterable<object>> {
+  cancel(): unknown;
+}
+
+/** A pool of postgres.js: what `postgres(url)` gives. */
+export interface PostgresJsPool extends PostgresJsClient {
+  readonly options: object;
+  begin(...args: never[]): Promise<unknown>;
+  end(options?: { timeout?: number }): Promise<void>;
+}
+
+/** A database that the adapter opened a pool for. Closing it is up to who called. */
+export interface PostgresJsDatabase extends Driver, AsyncDisposable {
+  /** The pool, for statements and transactions of one's own. */
+  readonly sql: postgres.Sql;
+  listen(channel: string, onNotify: (payload: string) => void, onListen: () => void): Promise<Listener>;
+  /** Ends the pool: open statements have `timeoutMs` (default 5000) to finish. A second call is harmless. */
+  close(options?: { timeoutMs?: number }): Promise<void>;
+}
+
+/** How long a LISTEN connection that ended waits before it is opened again, at most. The first time it does not wait. */
+const maxReconnectMs = 5_000;
+
+/** Seconds of silence after which the kernel asks whether the other side of a LISTEN connection is still there. */
+const keepAliveSeconds = 10;
+
+/**
+ * @example
+ * ```ts
+ * const database = postgresJs(process.env.DATABASE_URL); // opens a pool: close it
+ * const database = postgresJs(sql); // the caller's pool
+ * await sql.begin((tx) => orchestrator.push(sendEmail({ to }), { db: postgresJs(tx) }));
+ * ```
+ */
+export function postgresJs(url: string, options?: postgres.Options<Record<never, never>>): PostgresJsDatabase;
+export function postgresJs(connection: PostgresJsClient & { release(): unknown }): Queryable;
+export function postgresJs(pool: PostgresJsPool): Required<Driver>;
+export function postgresJs(transaction: PostgresJsClient): Queryable;
+export function postgresJs(
+  target: string | PostgresJsPool | PostgresJsClient,
+  options?: postgres.Options<Record<never, never>>,
+): PostgresJsDatabase | Driver | Queryable {
+  if (typeof target === "string") return openDatabase(target, options);
+  if (typeof target?.unsafe !== "function") {
+    throw new TypeError(
+      "Cannot use this as a postgres.js database: it must be a URL, a pool, a connection or a transaction",
+    );
+  }
+  return isPool(target) ? poolDriver(target) : clientQueryable(target);
+}
+
+const isPool = (client: PostgresJsClient): client is PostgresJsPool => "options" in client && "begin" in client;
+
+function openDatabase(url: string, options: postgres.Options<Record<never, never>> = {}): PostgresJsDatabase {
+  // No array is ever bound, so their types need not be asked for; and nobody asked for notices on the console.
+  const sql = postgres(url, { fetch_types: false, onnotice: () => {}, ...options });
+  const close = ({ timeoutMs = 5_000 } = {}): Promise<void> => sql.end({ timeout: timeoutMs / 1000 });
+  return {
+    ...poolDriver(sql),
+    sql,
+    close,
+    [Symbol.asyncDispose]: () => close(),
+  };
+}
+
+function poolDriver(sql: PostgresJsPool): Required<Driver> {
+  return {
+    name: "postgres-js",
+    ...clientQueryable(sql, columnNames(sql.options)),
+    async script(text) {
+      // Several statements in one message are one transaction, and one round trip.
+      await sql.unsafe(text, [], { simple: true, prepare: false });
+    },
+    listen: (channel, onNotify, onListen) => openListener(sql.options, channel, onNotify, onListen),
+  };
+}
+
+function clientQueryable(client: PostgresJsClient, rename?: (rows: object[], text: string) => object[]): Queryable {
+  return {
+    async query<Row>(text: string, params: readonly Param[], options?: { signal?: AbortSignal }): Promise<Row[]> {
+      const { signal } = options ?? {};
+      signal?.throwIfAborted();
+      // `prepare` is this statement's wish; a client that was made with `prepare: false` still prepares nothing.
+      const query = client.unsafe(text, params as unknown as never[], { prepare: true, simple: false });
+      // A cancellation is a message of its own, which may fail to arrive: the statement then goes on, as it may anyway.
+      const cancel = (): void => void Promise.resolve(query.cancel()).catch(() => {});
+      signal?.addEventListener("abort", cancel, { once: true });
+      try {
+        const rows = [...(await query)];
+        return (rename === undefined ? rows : rename(rows, text)) as Row[];
+      } finally {
+        signal?.removeEventListener("abort", cancel);
+      }
+    },
+  };
+}
+
+/**
+ * Undoes `transform.column` of the caller's pool (`postgres.camel`, say), which changes the names of all columns: each
+ * statement names its columns, so what the transformation makes of its words leads back to them.
+ */
+function columnNames(options: object): ((rows: object[], text: string) => object[]) | undefined {
+  const { from } =
+    (options as { transform?: { column?: { from?: (name: string) => string } } }).transform?.column ?? {};
+  if (from === undefined) return undefined;
+  const namesByText = new Map<string, Map<string, string>>();
+  return (rows, text) => {
+    let names = namesByText.get(text);
+    if (names === undefined) {
+      names = new Map(text.match(/[a-z_][a-z0-9_]*/g)?.map((word) => [from(word), word]));
+      namesByText.set(text, names);
+    }
+    return rows.map((row) =>
+      Object.fromEntries(Object.entries(row).map(([name, value]) => [names.get(name) ?? name, value])),
+    );
+  };
+}
+
+/** Fails where the first connection does. From then on a connection that ends is followed by another one. */
+async function openListener(
+  poolOptions: object,
+  channel: string,
+  onNotify: (payload: string) => void,
+  onListen: () => void,
+): Promise<Listener> {
+  let closed = false;
+  let end = async (): Promise<void> => {};
+  let stopPausing = (): void => {};
+
+  /** Resolves once it listens; `lost` then tells when it does no more. */
+  const connect = async (): Promise<{ lost: Promise<void> }> => {
+    const { promise: lost, resolve: onclose } = withResolvers();
+    const options = {
+      ...poolOptions,
+      max: 1,
+      idle_timeout: null,
+      max_lifetime: null,
+      fetch_types: false,
+      keep_alive: keepAliveSeconds,
+      shared: { retries: 0, typeArrayMap: {} },
+      onclose,
+      onnotify: (from: string, payload: string) => {
+        if (!closed && from === channel) onNotify(payload);
+      },
+    };
+    const sql = postgres(options as unknown as postgres.Options<Record<never, never>>);
+    end = () => sql.end({ timeout: 0 });
+    try {
+      await sql.unsafe(`listen "${channel.replaceAll('"', '""')}"`);
+    } catch (error) {
+      await end();
+      throw error;
+    }
+    return { lost };
+  };
+
+  const pause = (ms: number): Promise<void> =>
+    new Promise((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      stopPausing = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+
+  const keepListening = async (connection: { lost: Promise<void> }): Promise<void> => {
+    await connection.lost;
+    await end();
+    for (let failures = 0; !closed; failures += 1) {
+      if (failures > 0) await pause(Math.random() * Math.min(100 * 2 ** failures, maxReconnectMs));
+      if (closed) return;
+      const next = await connect().catch(() => undefined);
+      if (next === undefined) continue;
+      if (closed) return await end();
+      onListen();
+      return await keepListening(next);
+    }
+  };
+
+  const first = await connect();
+  onListen();
+  void keepListening(first);
+  return {
+    async close() {
+      closed = true;
+      stopPausing();
+      await end();
+    },
+  };
+}
+
+function withResolvers(): { promise: Promise<void>; resolve: () => void } {
+  let resolve = (): void => {};
+  const promise = new Promise<void>((settle) => {
+    resolve = settle;
+  });
+  return { promise, resolve };
+}

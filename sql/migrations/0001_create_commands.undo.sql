@@ -1,0 +1,2 @@
+-- Everything goes, with what others may have put into the schema.
+drop schema orchestratum cascade;

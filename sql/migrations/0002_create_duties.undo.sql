@@ -1,0 +1,3 @@
+drop table orchestratum.duty;
+drop table orchestratum.handler;
+delete from orchestratum.migration where version = 2;

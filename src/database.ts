@@ -1,0 +1,138 @@
+/**
+ * The database as the rest of the core uses it: statements by name, each with a deadline, and errors told apart by
+ * what they mean for the caller.
+ */
+import type { Clock, Timer } from "./clock.ts";
+import type { Driver, Param, Queryable } from "./driver.ts";
+import type { Observer } from "./observation.ts";
+import { schemaSql } from "./schema-name.ts";
+import { queries } from "./sql.generated.ts";
+
+/** A file of sql/queries. */
+export type Statement = keyof typeof queries;
+
+export interface Database {
+  readonly driver: Driver;
+  /** The schema, and the channel of its notifications. */
+  readonly schema: string;
+  /**
+   * Runs a statement. It is raced against a deadline, since a half-open connection never answers; a reply that comes
+   * later is dropped unread, and whether it took effect is then unknown.
+   */
+  run<Row>(statement: Statement, params: readonly Param[], options?: RunOptions): Promise<Row[]>;
+}
+
+export interface RunOptions {
+  /** Where to run it: the caller's transaction. Without, the driver. */
+  readonly db?: Queryable | undefined;
+  /** @default 30_000 */
+  readonly deadlineMs?: number;
+}
+
+/** A statement was not answered within its deadline. Whether it took effect is unknown. */
+export class DatabaseUnresponsiveError extends Error {
+  readonly code = "ORCHESTRATUM_DATABASE_UNRESPONSIVE";
+  override readonly name = "DatabaseUnresponsiveError";
+}
+
+/** The schema is not there, or older than this library. */
+export class NotMigratedError extends Error {
+  readonly code = "ORCHESTRATUM_NOT_MIGRATED";
+  override readonly name = "NotMigratedError";
+}
+
+const defaultDeadlineMs = 30_000;
+
+export function createDatabase(driver: Driver, schema: string, clock: Clock, report: Observer): Database {
+  const texts = new Map<Statement, string>();
+
+  function textOf(statement: Statement): string {
+    let text = texts.get(statement);
+    if (text === undefined) {
+      text = schemaSql(queries[statement], schema);
+      texts.set(statement, text);
+    }
+    return text;
+  }
+
+  return {
+    driver,
+    schema,
+    async run<Row>(statement: Statement, params: readonly Param[], options: RunOptions = {}): Promise<Row[]> {
+      const deadlineMs = options.deadlineMs ?? defaultDeadlineMs;
+      const controller = new AbortController();
+      const text = textOf(statement);
+      let timer: Timer | undefined;
+      const late = new Promise<never>((_, reject) => {
+        timer = clock.after(deadlineMs, () => {
+          const error = new DatabaseUnresponsiveError(
+            `Cannot run ${statement}: the database "${driver.name}" did not answer within ${deadlineMs} ms`,
+          );
+          report({ type: "database_unresponsive", operation: statement, afterMs: deadlineMs });
+          reject(error);
+          controller.abort(error);
+        });
+      });
+      try {
+        return await Promise.race([
+          (options.db ?? driver).query<Row>(text, params, { signal: controller.signal }),
+          late,
+        ]);
+      } catch (error) {
+        throw isMissing(error) ? notMigrated(schema, error) : error;
+      } finally {
+        timer?.cancel();
+      }
+    },
+  };
+}
+
+function notMigrated(schema: string, cause: unknown): NotMigratedError {
+  return new NotMigratedError(
+    `Cannot find what schema "${schema}" must contain: run \`await orchestrator.migrate()\` or \`npx orchestratum migrate\` first`,
+    { cause },
+  );
+}
+
+/** The server's SQLSTATE, wherever the driver puts it; undefined for errors that no server sent. */
+export function sqlState(error: unknown): string | undefined {
+  if (typeof error !== "object" || error === null) return undefined;
+  for (const value of [(error as { code?: unknown }).code, (error as { errno?: unknown }).errno]) {
+    // At least one digit: EPIPE has five capital letters, too.
+    if (typeof value === "string" && /^(?=.*\d)[0-9A-Z]{5}$/.test(value)) return value;
+  }
+  return undefined;
+}
+
+/** Whether a batch was refused because of what is in it (data, constraints, limits): only then is it to be split. */
+export function isPoison(error: unknown): boolean {
+  return ["22", "23", "54"].includes(sqlState(error)?.slice(0, 2) ?? "");
+}
+
+/** Whether the same statement may succeed when it is sent again: connections, resources, an operator, a lock, a clash. */
+export function isPassing(error: unknown): boolean {
+  const state = sqlState(error);
+  if (state === undefined) return isConnectionError(error);
+  return ["08", "40", "53", "55", "57", "58"].includes(state.slice(0, 2));
+}
+
+/** An error without a SQLSTATE came from the driver or the network, unless it is one of the language's own (a bug). */
+function isConnectionError(error: unknown): boolean {
+  return !(
+    error instanceof TypeError ||
+    error instanceof RangeError ||
+    error instanceof SyntaxError ||
+    (error as { code?: unknown })?.code === "ORCHESTRATUM_WOULD_DEADLOCK" ||
+    error instanceof NotMigratedError
+  );
+}
+
+/** No such schema, table, column or function. */
+function isMissing(error: unknown): boolean {
+  return ["3F000", "42P01", "42703", "42883"].includes(sqlState(error) ?? "");
+}
+
+/** How long to wait before the `attempt`-th repetition (1, 2, …): full jitter under an exponential bound. */
+export function repeatDelayMs(clock: Clock, attempt: number, capMs: number): number {
+  return clock.random() * Math.min(capMs, 25 * 2 ** Math.min(attempt, 20));
+}

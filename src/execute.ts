@@ -1,0 +1,291 @@
+/**
+ * One attempt at a command: parse its input, run the handler, check what it returned, run `onSuccess`, and encode what
+ * follows. It knows nothing of queues or leases and never throws: everything that can go wrong is a result.
+ */
+import { type Command, type CommandId, isCommand, isKind, type Metadata } from "./command.ts";
+import { type EncodedCommand, encodeCommand } from "./encode-command.ts";
+import type { ErrorRecord } from "./failure.ts";
+import { isPermanentFailure } from "./failure.ts";
+import type {
+  Awaitable,
+  Cancel,
+  CancellationContext,
+  FailureContext,
+  FollowUps,
+  Handler,
+  HandlerContext,
+  Logger,
+  Snooze,
+  SuccessContext,
+} from "./handler.ts";
+import { isCancel, isSnooze } from "./handler.ts";
+import { toJson } from "./json.ts";
+import { maxBatchBytes, maxFollowUps, maxOutputBytes } from "./limits.ts";
+import { uuidv7 } from "./uuid.ts";
+import { formatIssues, validate } from "./validate.ts";
+
+/** What is executed, and what its surroundings offer it. */
+export interface Execution {
+  readonly id: string;
+  readonly name: string;
+  readonly version: number;
+  readonly hook: "failure" | "cancellation" | null;
+  readonly fence: number;
+  readonly attempt: number;
+  readonly parentId: string | null;
+  /** JSON, as it was pushed; null where there is none. */
+  readonly input: string | null;
+  /** JSON. */
+  readonly metadata: string | null;
+  readonly deadline: () => Date;
+  readonly signal: () => AbortSignal;
+  readonly progress: (value: unknown) => void;
+  readonly logger: Logger;
+}
+
+/** How an attempt came out. */
+export type ExecutionResult =
+  | {
+      readonly kind: "succeeded";
+      /** JSON; undefined where the contract has no output. */
+      readonly output: string | undefined;
+      readonly followUps: readonly EncodedCommand[];
+    }
+  | { readonly kind: "snoozed"; readonly end: Snooze }
+  | { readonly kind: "cancelled"; readonly end: Cancel }
+  | { readonly kind: "failed"; readonly error: unknown; readonly permanent: boolean };
+
+/** The input, or the output, is not what the handler's version of the contract takes. */
+class ContractError extends Error {
+  override readonly name = "ContractError";
+  readonly code: string;
+  constructor(code: string, message: string) {
+    super(message);
+    this.code = code;
+  }
+}
+
+export async function execute(handler: Handler, execution: Execution): Promise<ExecutionResult> {
+  const followUps = new Followers(execution);
+  try {
+    if (execution.hook) return await executeHook(handler, execution, followUps);
+    const input = await parseInput(handler, execution.name, execution.version, parseJson(execution.input));
+    const returned = await handler.run(new Context(input, execution, followUps));
+    followUps.close();
+    if (isSnooze(returned)) return { kind: "snoozed", end: returned };
+    if (isCancel(returned)) return { kind: "cancelled", end: returned };
+    const output = await encodeOutput(handler, returned);
+    if (handler.onSuccess) {
+      followUps.add(
+        await handler.onSuccess(
+          new AfterContext(execution, execution.id, {
+            input,
+            output: output === undefined ? undefined : await parseOutput(handler.contract, output),
+          }) as unknown as SuccessContext,
+        ),
+      );
+    }
+    return { kind: "succeeded", output, followUps: await followUps.all() };
+  } catch (error) {
+    followUps.close();
+    const permanent = isPermanentFailure(error) || (error as { code?: unknown } | null)?.code === invalidInput;
+    return { kind: "failed", error, permanent };
+  }
+}
+
+const invalidInput = "invalid_input";
+
+/** A hook that is a command of its own. Its input tells of the command that ended; a hook that is gone succeeds. */
+async function executeHook(handler: Handler, execution: Execution, followUps: Followers): Promise<ExecutionResult> {
+  const ended = parseJson(execution.input) as { input?: unknown; status: string; error: ErrorRecord | null };
+  let input: unknown;
+  try {
+    input = await parseInput(handler, execution.name, execution.version, ended.input ?? undefined);
+  } catch {
+    // This version refuses what the command was pushed with, which may be why it failed: rawInput shows it.
+  }
+  const context: unknown = new AfterContext(execution, execution.parentId ?? execution.id, {
+    input,
+    rawInput: ended.input ?? undefined,
+    status: ended.status,
+    error: ended.error ?? undefined,
+  });
+  followUps.add(
+    await (execution.hook === "failure"
+      ? handler.onFailure?.(context as FailureContext)
+      : handler.onCancellation?.(context as CancellationContext)),
+  );
+  return { kind: "succeeded", output: undefined, followUps: await followUps.all() };
+}
+
+function parseJson(text: string | null): unknown {
+  return text === null ? undefined : JSON.parse(text);
+}
+
+/** What travels along the chain; what was not said when the chain began follows from the command itself. */
+export function metadataOf(execution: Pick<Execution, "id" | "metadata">): Metadata {
+  const metadata = parseJson(execution.metadata) as Metadata | undefined | null;
+  return { correlationId: execution.id, ...metadata };
+}
+
+async function parseInput(handler: Handler, name: string, version: number, raw: unknown): Promise<unknown> {
+  const { contract } = handler;
+  const current = version < contract.version && contract.upgrade ? await contract.upgrade(raw, version) : raw;
+  if (!contract.input) return current;
+  const result = validate(contract.input, current);
+  const { value, issues } = (result instanceof Promise ? await result : result) as { value?: unknown; issues?: [] };
+  if (issues) {
+    throw new ContractError(
+      invalidInput,
+      `Cannot execute command "${name}": its input is invalid: ${formatIssues(issues)}`,
+    );
+  }
+  return value;
+}
+
+/** The JSON of what the handler returned, which must be what the contract's output takes. */
+async function encodeOutput({ contract }: Handler, returned: unknown): Promise<string | undefined> {
+  if (!contract.output) return undefined;
+  const text = toJson(returned, maxOutputBytes);
+  const attempt = `Cannot record the output of command "${contract.name}"`;
+  if (text.issues) throw new ContractError("invalid_output", `${attempt}: ${formatIssues(text.issues)}`);
+  const result = validate(contract.output, returned);
+  const { issues } = result instanceof Promise ? await result : result;
+  if (issues) throw new ContractError("invalid_output", `${attempt}: it is invalid: ${formatIssues(issues)}`);
+  return text.json;
+}
+
+/** An output as `waitFor` and `onSuccess` give it. */
+export async function parseOutput(contract: Handler["contract"], output: string): Promise<unknown> {
+  if (!contract.output) return undefined;
+  const result = validate(contract.output, JSON.parse(output));
+  const { value, issues } = (result instanceof Promise ? await result : result) as { value?: unknown; issues?: [] };
+  if (issues) {
+    throw new ContractError(
+      "invalid_output",
+      `Cannot read the output of command "${contract.name}": ${formatIssues(issues)}`,
+    );
+  }
+  return value;
+}
+
+/** The commands that are to follow an attempt that succeeds, whoever asked for them. */
+class Followers {
+  readonly #execution: Execution;
+  readonly #commands: Awaitable<EncodedCommand>[] = [];
+  #inherited: Metadata | undefined;
+  #closed = false;
+
+  constructor(execution: Execution) {
+    this.#execution = execution;
+  }
+
+  push(command: Command): { readonly id: CommandId<never> } {
+    if (this.#closed) {
+      throw new Error(`Cannot push a follow-up of command "${this.#execution.name}": its handler has returned already`);
+    }
+    const newId = uuidv7();
+    this.#encode(command, newId);
+    return { id: newId as CommandId<never> };
+  }
+
+  add(followUps: FollowUps): void {
+    if (followUps === undefined || followUps === null) return;
+    if (isCommand(followUps)) return this.#encode(followUps);
+    if (!Array.isArray(followUps)) {
+      const got = isKind(followUps, "contract") ? "a contract: call it with an input" : typeof followUps;
+      throw new TypeError(`Cannot follow command "${this.#execution.name}": its hook must return commands, got ${got}`);
+    }
+    for (const command of followUps as readonly Command[]) this.#encode(command);
+  }
+
+  close(): void {
+    this.#closed = true;
+  }
+
+  #encode(command: Command, newId?: string): void {
+    if (this.#commands.length >= maxFollowUps) {
+      throw new RangeError(
+        `Cannot follow command "${this.#execution.name}" by more than ${maxFollowUps} commands: let a command go on with the rest`,
+      );
+    }
+    this.#inherited ??= { ...metadataOf(this.#execution), causationId: this.#execution.id };
+    const encoded = encodeCommand(command, { inherited: this.#inherited, followUp: true, newId });
+    // A refusal that comes later is met by all(); until then it must not count as unhandled.
+    if (encoded instanceof Promise) encoded.catch(() => {});
+    this.#commands.push(encoded);
+  }
+
+  async all(): Promise<EncodedCommand[]> {
+    const { id, name } = this.#execution;
+    const encoded = await Promise.all(this.#commands);
+    let bytes = 0;
+    for (const command of encoded) bytes += command.bytes;
+    if (bytes > maxBatchBytes) {
+      throw new RangeError(
+        `Cannot follow command "${name}" by ${bytes} bytes of commands: at most ${maxBatchBytes} are allowed, let a command go on with the rest`,
+      );
+    }
+    return encoded.map((command) => ({ ...command, json: `{"parent_id":"${id}",${command.json.slice(1)}` }));
+  }
+}
+
+/** What a handler gets. Everything that costs something is made when somebody looks at it, and can be destructured. */
+class Context implements HandlerContext {
+  readonly input: unknown;
+  readonly id: CommandId;
+  readonly name: string;
+  readonly attempt: number;
+  readonly fence: number;
+  readonly logger: Logger;
+  readonly #execution: Execution;
+  readonly #followUps: Followers;
+
+  constructor(input: unknown, execution: Execution, followUps: Followers) {
+    this.input = input;
+    this.id = execution.id as CommandId;
+    this.name = execution.name;
+    this.attempt = execution.attempt;
+    this.fence = execution.fence;
+    this.logger = execution.logger;
+    this.#execution = execution;
+    this.#followUps = followUps;
+  }
+  get metadata(): Metadata {
+    return metadataOf(this.#execution);
+  }
+  get signal(): AbortSignal {
+    return this.#execution.signal();
+  }
+  get deadline(): Date {
+    return this.#execution.deadline();
+  }
+  get progress(): (value: unknown) => void {
+    return this.#execution.progress;
+  }
+  get push(): HandlerContext["push"] {
+    return (command) => this.#followUps.push(command);
+  }
+}
+
+/** What a hook gets, `fields` beside what is common to all of them. */
+class AfterContext {
+  readonly id: string;
+  readonly name: string;
+  readonly logger: Logger;
+  readonly #execution: Execution;
+
+  constructor(execution: Execution, id: string, fields: Readonly<Record<string, unknown>>) {
+    this.id = id;
+    this.name = execution.name;
+    this.logger = execution.logger;
+    this.#execution = execution;
+    Object.assign(this, fields);
+  }
+  get metadata(): Metadata {
+    return metadataOf(this.#execution);
+  }
+  get signal(): AbortSignal {
+    return this.#execution.signal();
+  }
+}

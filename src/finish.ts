@@ -1,0 +1,166 @@
+/**
+ * Recording how leases ended. Outcomes are collected while the previous write is under way; each is kept until the
+ * database has answered for it, whatever happens to the database meanwhile. What the answers mean: `accepted`, it is
+ * recorded, with its follow-ups; `busy`, somebody has the row locked, so it goes into a later batch; `missing`, this
+ * lease has no say any more, and `confirm` tells whether it was itself the one that settled it (a reply was lost).
+ */
+import { createBatcher } from "./batcher.ts";
+import type { Clock } from "./clock.ts";
+import { type Database, isPoison, repeatDelayMs } from "./database.ts";
+import type { ErrorRecord } from "./failure.ts";
+import type { Due, Hints } from "./hints.ts";
+import { maxBatchBytes, maxBatchCommands } from "./limits.ts";
+import type { Observer, Verdict } from "./observation.ts";
+import { pause } from "./wakeup.ts";
+
+/** How a lease ended, with what came of it. */
+export interface Outcome {
+  readonly id: string;
+  readonly fence: number;
+  readonly verdict: Verdict;
+  /** JSON. */
+  readonly output?: string | undefined;
+  /** What the trail keeps of this lease. */
+  readonly error?: ErrorRecord | undefined;
+  /** After how long it is available again, for verdicts that are not final. */
+  readonly delayMs?: number | undefined;
+  /** The same as a time, ISO 8601. */
+  readonly until?: string | undefined;
+  /** Encoded commands, as JSON. */
+  readonly followUps?: readonly string[] | undefined;
+}
+
+export interface Finisher {
+  /** Resolves when it is known what the database made of the outcome. Never rejects. */
+  finish(outcome: Outcome): Promise<"accepted" | "lost">;
+  /** How many outcomes are not answered for. */
+  readonly size: number;
+  /** Gives up: what is not recorded by now is left to the leases' ends. */
+  abandon(): void;
+}
+
+export interface FinisherOptions {
+  readonly database: Database;
+  readonly worker: string;
+  readonly queues: readonly string[];
+  readonly clock: Clock;
+  readonly hints: Hints;
+  readonly report: Observer;
+  /** What becomes of an outcome that the database refuses because of what is in it: a failed attempt, without it. */
+  readonly refused: (outcome: Outcome) => Outcome;
+}
+
+interface FinishRow {
+  readonly id: string | null;
+  readonly fence: number;
+  readonly result: string;
+  readonly awaited: boolean;
+  readonly queue: string;
+  readonly available_at: string;
+}
+
+type Item = { readonly outcome: Outcome; readonly json: string };
+type Result = "accepted" | "busy" | "repeated" | "lost";
+
+export function createFinisher(options: FinisherOptions): Finisher {
+  const { database, worker, clock, hints, report } = options;
+  let size = 0;
+  let abandoned = false;
+
+  const batcher = createBatcher<Item, Result>({
+    write,
+    maxCount: maxBatchCommands,
+    maxBytes: maxBatchBytes,
+    bytesOf: (item) => item.json.length,
+  });
+
+  /** Everything but poison is the database's trouble, a full disk among it: tried again until it is over. */
+  async function persist<Row>(statement: "finish" | "confirm", params: readonly string[]): Promise<Row[]> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await database.run<Row>(statement, params, { deadlineMs: 15_000 });
+      } catch (error) {
+        if (isPoison(error) || abandoned) throw error;
+        report({ type: "database_trouble", operation: statement, error, attempt });
+        await pause(clock, repeatDelayMs(clock, attempt, 5_000));
+      }
+    }
+  }
+
+  async function write(items: readonly Item[]): Promise<Result[]> {
+    const rows = await persist<FinishRow>("finish", [worker, `[${items.map((item) => item.json).join(",")}]`]);
+    const results = new Map<string, Result | "missing">();
+    const dues: Due[] = [];
+    for (const row of rows) {
+      if (row.id === null) {
+        dues.push(row);
+      } else {
+        results.set(`${row.id}:${row.fence}`, row.result as Result | "missing");
+        if (row.awaited) hints.finished(row.id);
+      }
+    }
+    hints.due(dues);
+    const missing = items.filter(({ outcome }) => results.get(`${outcome.id}:${outcome.fence}`) === "missing");
+    if (missing.length > 0) {
+      const leases = missing.map(({ outcome }) => ({ id: outcome.id, fence: outcome.fence }));
+      for (const row of await persist<FinishRow>("confirm", [worker, JSON.stringify(leases)])) {
+        results.set(`${row.id}:${row.fence}`, row.result as Result);
+      }
+    }
+    return items.map(({ outcome }) => (results.get(`${outcome.id}:${outcome.fence}`) ?? "lost") as Result);
+  }
+
+  async function settle(outcome: Outcome): Promise<"accepted" | "lost"> {
+    const item = { outcome, json: outcomeJson(outcome) };
+    for (let attempt = 1; !abandoned; attempt++) {
+      const result = await batcher.add(item);
+      if (result === "accepted" || result === "lost") return result;
+      if (result === "repeated") {
+        // The reply that was lost would have said who waits, and what became due.
+        hints.finished(outcome.id);
+        hints.wake(options.queues);
+        return "accepted";
+      }
+      await pause(clock, repeatDelayMs(clock, Math.min(attempt, 3), 250));
+    }
+    return "lost";
+  }
+
+  return {
+    get size() {
+      return size;
+    },
+    abandon() {
+      abandoned = true;
+    },
+    async finish(outcome) {
+      size++;
+      try {
+        return await settle(outcome);
+      } catch (error) {
+        if (!isPoison(error)) return "lost";
+        report({ type: "database_trouble", operation: "finish", error, attempt: 1 });
+        try {
+          return await settle(options.refused(outcome));
+        } catch (second) {
+          // Not even that: the lease ends without a word, and is counted as a loss.
+          report({ type: "internal_error", operation: "finish", error: second });
+          return "lost";
+        }
+      } finally {
+        size--;
+      }
+    },
+  };
+}
+
+/** Pieced together from texts: an output, and the follow-ups, are JSON already. */
+function outcomeJson({ id, fence, verdict, output, error, delayMs, until, followUps }: Outcome): string {
+  let json = `{"id":"${id}","fence":${fence},"verdict":"${verdict}"`;
+  if (output !== undefined) json += `,"output":${output}`;
+  if (error !== undefined) json += `,"error":${JSON.stringify(error)}`;
+  if (delayMs !== undefined) json += `,"delay_ms":${Math.max(0, Math.round(delayMs))}`;
+  if (until !== undefined) json += `,"until":"${until}"`;
+  if (followUps !== undefined && followUps.length > 0) json += `,"follow_ups":[${followUps.join(",")}]`;
+  return `${json}}`;
+}

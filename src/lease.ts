@@ -1,0 +1,108 @@
+/** The time-limited right to execute a command once, as the worker that holds it keeps it. */
+import type { Handler } from "./handler.ts";
+import type { ObservedCommand } from "./observation.ts";
+
+/** A command as a claim answers it. */
+export interface ClaimedRow {
+  readonly id: string;
+  readonly name: string;
+  readonly version: number;
+  readonly hook: "failure" | "cancellation" | null;
+  /** What is to be done: run the handler, or record an end that is already decided. */
+  readonly purpose: "run" | "cancel" | "exhausted";
+  readonly fence: number;
+  readonly attempt: number;
+  readonly max_attempts: number;
+  readonly losses: number;
+  readonly timeout_ms: number;
+  readonly due_at: string;
+  readonly parent_id: string | null;
+  readonly unknown_since: string | null;
+  readonly input: string | null;
+  readonly metadata: string | null;
+  readonly lane: number;
+  readonly available_at: string;
+}
+
+/** Why an attempt was ended from outside: the reason of its signal. */
+export class AttemptAbortedError extends Error {
+  override readonly name = "AttemptAbortedError";
+  readonly code:
+    | "ORCHESTRATUM_TIMED_OUT"
+    | "ORCHESTRATUM_CANCELLED"
+    | "ORCHESTRATUM_LEASE_LOST"
+    | "ORCHESTRATUM_STOPPED";
+  constructor(code: AttemptAbortedError["code"], message: string) {
+    super(message);
+    this.code = code;
+  }
+}
+
+export class Lease {
+  readonly row: ClaimedRow;
+  /** Undefined where an end is recorded that needs none. */
+  readonly handler: Handler | undefined;
+  readonly key: string;
+  startedAt: number;
+  /** Never, until the handler is started. */
+  timeoutAt: number = Number.POSITIVE_INFINITY;
+  /** By this process's monotonic clock: after it, somebody else may have the command. */
+  trustedUntil: number;
+  /** The handler has returned or thrown. */
+  settled = false;
+  /** An outcome is on its way, or the lease is lost: whatever else comes has no say. */
+  over = false;
+  /** Cancellation was requested. */
+  cancelled = false;
+  /** When a handler that was aborted counts as stuck. */
+  graceEndsAt: number = Number.POSITIVE_INFINITY;
+  stuck = false;
+  /** How long the handler's first synchronous stretch took, in ms. */
+  syncMs = 0;
+  /** The progress that is still to be written, as JSON. */
+  progress: string | undefined;
+  progressAt: number = Number.NEGATIVE_INFINITY;
+  #controller: AbortController | undefined;
+  #reason: AttemptAbortedError | undefined;
+
+  constructor(row: ClaimedRow, handler: Handler | undefined, now: number, trustedUntil: number) {
+    this.row = row;
+    this.handler = handler;
+    this.key = leaseKey(row);
+    this.startedAt = now;
+    this.trustedUntil = trustedUntil;
+  }
+
+  /** The handler is about to be started: its timeout counts from here. */
+  start(now: number): void {
+    this.startedAt = now;
+    this.timeoutAt = now + this.row.timeout_ms;
+  }
+
+  /** Made when somebody looks at it: most handlers do not, and it costs as much as the rest of a small command. */
+  get signal(): AbortSignal {
+    if (!this.#controller) {
+      this.#controller = new AbortController();
+      if (this.#reason) this.#controller.abort(this.#reason);
+    }
+    return this.#controller.signal;
+  }
+
+  get reason(): AttemptAbortedError | undefined {
+    return this.#reason;
+  }
+
+  abort(reason: AttemptAbortedError): void {
+    if (this.#reason) return;
+    this.#reason = reason;
+    this.#controller?.abort(reason);
+  }
+}
+
+export function leaseKey(row: { readonly id: string; readonly fence: number }): string {
+  return `${row.id}:${row.fence}`;
+}
+
+export function observed(row: ClaimedRow): ObservedCommand {
+  return { id: row.id, name: row.name, fence: row.fence, attempt: row.attempt };
+}

@@ -1,0 +1,175 @@
+/**
+ * Low-water marks. Under a long transaction the index entries of finished commands cannot be removed, and they pile up
+ * exactly where a claim starts to read. So a worker remembers for each lane (one queue at one priority) how far it has
+ * come, and the next claim starts to read there.
+ *
+ * A mark may hide a command that is due, for a moment only: it lies `lagMs` behind the database's clock, since a row has
+ * its time at INSERT and appears at COMMIT; it follows the claim before the last, so that what one claim passed over the
+ * next one finds; a hint lowers it; and the rescan, a claim that reads from below, finds what nobody hinted at.
+ * Times are microseconds since 1970 by the database's clock, never by this process's.
+ */
+
+/** A mark is never nearer to the clock than this. */
+export const lagMs = 250;
+
+/** A claim probes at most this many lanes, so ten queues. */
+const maxQueues = 10;
+const priorities = 10;
+
+interface Lane {
+  readonly queue: string;
+  readonly priority: number;
+  mark: number;
+  /** The newest `available_at` that the last claim took from this lane. */
+  newest: number;
+}
+
+/** A claim that is to be sent, or under way. */
+export interface Plan {
+  /** As the claim takes them: `[{"queue", "priority", "mark_at"}]`. */
+  readonly json: string;
+  readonly queues: readonly string[];
+  /** From below: the marks are not looked at, nor moved. */
+  readonly rescan: boolean;
+  readonly lanes: readonly Lane[];
+}
+
+export interface Reply {
+  /** The clock that the claim went by, as text. */
+  readonly clock: string;
+  /** Whether something due is left. */
+  readonly more: boolean;
+  /** The rows: from which lane (1 is the first) and when they were available. */
+  readonly rows: readonly { readonly lane: number; readonly available_at: string }[];
+}
+
+export interface Marks {
+  /** The lanes of the next claim. `random` is from 0 up to 1; `rescan` names a queue to be read from below, or all. */
+  plan(random: number, rescan?: string | "*"): Plan;
+  /** Moves the marks after the reply to a plan. Hints that came since the plan was made survive it. */
+  settle(plan: Plan, reply: Reply): void;
+  /** Something is due in `queue` from `fromMicros` on. */
+  hint(queue: string, fromMicros: number): void;
+}
+
+export function createMarks(queues: readonly string[]): Marks {
+  const lanes = new Map<string, Lane[]>();
+  for (const queue of queues) {
+    lanes.set(
+      queue,
+      Array.from({ length: priorities }, (_, priority) => ({
+        queue,
+        priority,
+        mark: Number.NEGATIVE_INFINITY,
+        newest: Number.NEGATIVE_INFINITY,
+      })),
+    );
+  }
+  const hinted = new Set<string>();
+  const hintsSincePlan = new Map<string, number>();
+  let turn = 0;
+
+  function chooseQueues(rescan: string | undefined): readonly string[] {
+    if (rescan !== undefined && rescan !== "*") return [rescan];
+    if (queues.length <= maxQueues) return rotated(queues, turn++);
+    // More queues than a claim may probe: those that were hinted at come first, the rest in turn.
+    const first = [...hinted].slice(0, maxQueues - 1);
+    for (const queue of first) hinted.delete(queue);
+    const rest = rotated(
+      queues.filter((queue) => !first.includes(queue)),
+      turn,
+    );
+    const chosen = [...first, ...rest.slice(0, maxQueues - first.length)];
+    turn += maxQueues - first.length;
+    return chosen;
+  }
+
+  function lower(queue: string, fromMicros: number): void {
+    for (const lane of lanes.get(queue) ?? []) {
+      lane.mark = Math.min(lane.mark, fromMicros);
+      lane.newest = Math.min(lane.newest, fromMicros);
+    }
+  }
+
+  return {
+    plan(random, rescan) {
+      const chosen = chooseQueues(rescan);
+      let order: Lane[] = [];
+      for (let priority = 0; priority < priorities; priority++) {
+        for (const queue of chosen) order.push((lanes.get(queue) as Lane[])[priority] as Lane);
+      }
+      // Strict priority alone starves: one claim in ten starts anywhere.
+      if (random < 0.1) order = rotated(order, Math.floor(random * 10 * order.length));
+      hintsSincePlan.clear();
+      const json = JSON.stringify(
+        order.map((lane) => ({
+          queue: lane.queue,
+          priority: lane.priority,
+          mark_at: rescan !== undefined ? "-infinity" : formatMicros(lane.mark),
+        })),
+      );
+      return { json, queues: chosen, rescan: rescan !== undefined, lanes: order };
+    },
+
+    settle(plan, reply) {
+      const last = reply.rows.reduce((most, row) => Math.max(most, row.lane), 0);
+      if (plan.rescan) {
+        // What lies below the marks and was not reached this time is left for the ordinary claims.
+        if (reply.more) {
+          for (const lane of plan.lanes.slice(Math.max(last - 1, 0))) {
+            lane.mark = Number.NEGATIVE_INFINITY;
+            lane.newest = Number.NEGATIVE_INFINITY;
+          }
+        }
+        return;
+      }
+      const ceiling = parseMicros(reply.clock) - lagMs * 1000;
+      const newest = new Map<number, number>();
+      for (const row of reply.rows) {
+        newest.set(row.lane, Math.max(newest.get(row.lane) ?? Number.NEGATIVE_INFINITY, parseMicros(row.available_at)));
+      }
+      plan.lanes.forEach((lane, index) => {
+        const place = index + 1;
+        if (!reply.more || place < last) {
+          // Read to its end.
+          lane.mark = ceiling;
+          lane.newest = ceiling;
+        } else if (place === last) {
+          lane.mark = Math.max(lane.mark, Math.min(ceiling, lane.newest));
+          lane.newest = newest.get(place) as number;
+        }
+      });
+      for (const [queue, fromMicros] of hintsSincePlan) lower(queue, fromMicros);
+    },
+
+    hint(queue, fromMicros) {
+      if (!lanes.has(queue)) return;
+      hinted.add(queue);
+      hintsSincePlan.set(queue, Math.min(hintsSincePlan.get(queue) ?? Number.POSITIVE_INFINITY, fromMicros));
+      lower(queue, fromMicros);
+    },
+  };
+}
+
+function rotated<Item>(list: readonly Item[], by: number): Item[] {
+  const start = list.length === 0 ? 0 : by % list.length;
+  return [...list.slice(start), ...list.slice(0, start)];
+}
+
+/** Microseconds since 1970 of a timestamp as PostgreSQL prints it in UTC: `2026-10-01 09:08:07.654321+00`. */
+export function parseMicros(text: string): number {
+  if (text === "-infinity") return Number.NEGATIVE_INFINITY;
+  if (text === "infinity") return Number.POSITIVE_INFINITY;
+  const match = /^(\d{4,5}-\d\d-\d\d) (\d\d:\d\d:\d\d)(?:\.(\d{1,6}))?\+00$/.exec(text);
+  if (!match) throw new TypeError(`Cannot read time: "${text}" is not a timestamp in UTC`);
+  return Date.parse(`${match[1]}T${match[2]}Z`) * 1000 + Number((match[3] ?? "").padEnd(6, "0"));
+}
+
+/** The other way round. */
+export function formatMicros(micros: number): string {
+  if (micros === Number.NEGATIVE_INFINITY) return "-infinity";
+  if (micros === Number.POSITIVE_INFINITY) return "infinity";
+  const ms = Math.floor(micros / 1000);
+  const rest = String(Math.round(micros - ms * 1000)).padStart(3, "0");
+  return `${new Date(ms).toISOString().slice(0, -1)}${rest}+00`;
+}

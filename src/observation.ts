@@ -1,0 +1,106 @@
+/**
+ * The one seam through which the library says what happens in it. It never writes to the console and never throws at
+ * somebody who did not ask: what a loop met is reported here, and the loop goes on.
+ * Observations carry ids, names, sizes and durations, never inputs, outputs or metadata.
+ */
+import type { ErrorRecord } from "./failure.ts";
+
+/** A command, as observations name it. */
+export interface ObservedCommand {
+  readonly id: string;
+  readonly name: string;
+  readonly fence: number;
+  readonly attempt: number;
+}
+
+/** How a lease ended: a final status, or what became of the attempt. */
+export type Verdict =
+  | "succeeded"
+  | "failed"
+  | "cancelled"
+  | "timed_out"
+  | "not_found"
+  | "retry"
+  | "snooze"
+  | "release"
+  | "unknown";
+
+export type Observation =
+  /** A worker's loop runs. */
+  | { readonly type: "worker_started"; readonly worker: string; readonly queues: readonly string[] }
+  /** A worker ended; nothing of it is left running but handlers that ignore their signal (`stuck`). */
+  | { readonly type: "worker_stopped"; readonly worker: string; readonly stuck: number }
+  /** A handler (or a hook that is a command of its own) begins. */
+  | ({ readonly type: "command_started"; readonly worker: string; readonly hook?: string } & ObservedCommand)
+  /** The outcome of a lease is recorded. With `retry`, `error` says what went wrong this time. */
+  | ({
+      readonly type: "command_finished";
+      readonly worker: string;
+      readonly verdict: Verdict;
+      readonly durationMs: number;
+      readonly error?: ErrorRecord;
+    } & ObservedCommand)
+  /** Somebody else has the command, or may have it: the handler's signal is aborted and nothing more is written. */
+  | ({ readonly type: "lease_lost"; readonly worker: string; readonly reason: "expired" | "taken" } & ObservedCommand)
+  /** A handler goes on although its attempt is over for `abortGraceMs`: its slot is freed, its result will not count. */
+  | ({ readonly type: "handler_stuck"; readonly worker: string } & ObservedCommand)
+  /** No handler here knows the name or version; the command was put off. */
+  | ({ readonly type: "command_unknown"; readonly worker: string; readonly version: number } & ObservedCommand)
+  /** The event loop stood still: heartbeats wait, and leases are lost if it lasts. `commands` ran meanwhile; the first is the likeliest. */
+  | {
+      readonly type: "event_loop_blocked";
+      readonly worker: string;
+      readonly blockedMs: number;
+      readonly commands: readonly ObservedCommand[];
+    }
+  /** Leases of a claim whose reply was lost were handed back. */
+  | { readonly type: "leases_given_back"; readonly worker: string; readonly count: number }
+  /** A statement failed and will be tried again, or its effect is made up for by polling. */
+  | { readonly type: "database_trouble"; readonly operation: string; readonly error: unknown; readonly attempt: number }
+  /** A statement was not answered within its deadline. */
+  | { readonly type: "database_unresponsive"; readonly operation: string; readonly afterMs: number }
+  /** Notifications arrive (`proven`) or do not: behind a transaction pooler LISTEN succeeds and nothing comes. Workers poll then. */
+  | { readonly type: "listening"; readonly proven: boolean }
+  /** A duty of the fleet was done here, or failed. */
+  | { readonly type: "duty_finished"; readonly duty: string; readonly durationMs: number; readonly error?: unknown }
+  /** A slot of history takes new rows although it was not emptied in time: rows in it stay for another turn of the ring. */
+  | { readonly type: "history_overdue"; readonly slot: number; readonly oldest: string }
+  /** What a handler said through its logger. */
+  | ({
+      readonly type: "log";
+      readonly level: "debug" | "info" | "warn" | "error";
+      readonly message: string;
+      readonly fields?: Readonly<Record<string, unknown>>;
+    } & ObservedCommand)
+  /** Something in the library failed that should not have. It went on. */
+  | { readonly type: "internal_error"; readonly operation: string; readonly error: unknown };
+
+/** Receives observations. Called synchronously; what it throws is ignored. */
+export type Observer = (observation: Observation) => void;
+
+/** Hands each observation to every observer. */
+export interface Observers {
+  report: Observer;
+  /** Adds an observer; the result takes it away again. */
+  add(observer: Observer): () => void;
+}
+
+export function createObservers(): Observers {
+  const observers = new Set<Observer>();
+  return {
+    report(observation) {
+      for (const observer of observers) {
+        try {
+          observer(observation);
+        } catch {
+          // Reporting a broken observer could only go to the broken observer.
+        }
+      }
+    },
+    add(observer) {
+      const own: Observer = (observation) => observer(observation);
+      observers.add(own);
+      return () => void observers.delete(own);
+    },
+  };
+}

@@ -1,0 +1,253 @@
+/** The orchestrator: what an application embeds. It puts the parts together and holds nothing but them. */
+import { type CancelResult, cancelCommands } from "./cancel.ts";
+import { type Clock, systemClock } from "./clock.ts";
+import { type Command, type CommandId, type CommandOptions, isCommand, isKind, type OutputOf } from "./command.ts";
+import { createDatabase } from "./database.ts";
+import { type AnyContract, type Contract, isContract } from "./define-command.ts";
+import type { Driver, Queryable } from "./driver.ts";
+import { type EncodedCommand, encodeCommand } from "./encode-command.ts";
+import { type CommandSnapshot, type CommandStatus, getCommands } from "./get.ts";
+import { type Handler, handlersOf } from "./handler.ts";
+import { createHints } from "./hints.ts";
+import { requireQueue, shown } from "./limits.ts";
+import { migrate, type MigrateResult } from "./migrate.ts";
+import { createObservers, type Observer } from "./observation.ts";
+import { type CommandOutcome, readOutcome } from "./outcome.ts";
+import { createPusher } from "./push.ts";
+import { createRegistry } from "./registry.ts";
+import { checkSchemaName } from "./schema-name.ts";
+import { isUuid } from "./uuid.ts";
+import { createWaiter, StoppedError, type WaitOptions } from "./wait-for.ts";
+import { createWorker, type StopOptions, type Worker, type WorkerOptions } from "./worker.ts";
+
+export interface OrchestratorOptions {
+  /** Made by an adapter: `postgresJs(sql)`, `await pglite("./data")`. Who opened it closes it, after `stop()`. */
+  readonly database: Driver;
+  /** What runs here: a list, or a module's exports (`import * as handlers from "./handlers.ts"`). @default none */
+  readonly handlers?: readonly Handler[] | Readonly<Record<string, unknown>>;
+  /** Contracts that are pushed and waited for here and handled elsewhere. @default none */
+  readonly commands?: readonly AnyContract[] | Readonly<Record<string, unknown>>;
+  /** `^[a-z_][a-z0-9_]{0,47}$` @default "orchestratum" */
+  readonly schema?: string;
+  /** A name of this process among its fleet. A worker serves the queue of that name, too. @default none */
+  readonly instance?: string;
+  /** Receives everything that the orchestrator has to say; it never writes to the console. */
+  readonly observe?: Observer;
+  /** For tests: the clock that distances are measured by. @default the platform's */
+  readonly clock?: Clock;
+}
+
+/** Options of a push: where, and defaults for all its commands. An id belongs to one command, and is among its own options. */
+export interface PushOptions extends Omit<CommandOptions, "id"> {
+  /** The caller's open transaction, as an adapter gives it: the commands become visible with its commit. */
+  readonly db?: Queryable | undefined;
+}
+
+/** A command that was pushed. */
+export interface Pushed<Output = unknown> {
+  readonly id: CommandId<Output>;
+}
+
+/** How many commands there are of one status in one queue, hook commands left out. */
+export interface CommandCount {
+  readonly queue: string;
+  readonly status: CommandStatus;
+  readonly count: number;
+}
+
+export interface Orchestrator extends AsyncDisposable {
+  /** Brings the schema up to date. Safe when many processes start at once. */
+  migrate(): Promise<MigrateResult>;
+
+  /**
+   * Puts one command, or many, into the queue. Everything is validated before any I/O. Outside of `db`, more than 1,000
+   * commands or 8 MB go in several statements, each of which commits for itself.
+   *
+   * @throws InvalidInputError with every issue; TypeError and RangeError for options out of their limits;
+   * CommandConflictError for an id that was pushed before with another name or input.
+   */
+  push<C extends Command<any>>(command: C, options?: PushOptions): Promise<Pushed<OutputOf<C>>>;
+  push<const L extends readonly Command<any>[]>(
+    commands: L,
+    options?: PushOptions,
+  ): Promise<{ [K in keyof L]: Pushed<OutputOf<L[K]>> }>;
+
+  /** Reads a command, live or finished; undefined where there is none. */
+  get(id: string): Promise<CommandSnapshot | undefined>;
+
+  /**
+   * Waits for the end of a command. Its output is typed by the id that `push` gave, or by the contract; it is raw where
+   * neither is known here. Do not wait inside a handler for what the same workers must run: with all slots waiting,
+   * nothing moves.
+   *
+   * @throws UnknownCommandError, WaitTimeoutError, InvalidOutputError (with the raw output), StoppedError, or the reason
+   * of `signal`.
+   */
+  waitFor<Output>(id: CommandId<Output>, options?: WaitOptions): Promise<CommandOutcome<Output>>;
+  waitFor<C extends AnyContract>(contract: C, id: string, options?: WaitOptions): Promise<CommandOutcome<OutputOf<C>>>;
+  waitFor(id: string, options?: WaitOptions): Promise<CommandOutcome>;
+
+  /**
+   * Cancels a command, or many: what waits ends at once, also with every worker stopped; the handler of what runs has
+   * its signal aborted, within a second where notifications arrive and else with its next heartbeat.
+   */
+  cancel(id: string): Promise<CancelResult>;
+  cancel(ids: readonly string[]): Promise<Map<string, CancelResult>>;
+
+  /** How many commands there are, by queue and status. With `finished: false` those that live only, which is quick. */
+  counts(options?: { readonly finished?: boolean }): Promise<CommandCount[]>;
+
+  /** Tells workers everywhere to look at these queues at once: for those who pushed by plain SQL without a notification. */
+  wake(queues: readonly string[]): void;
+
+  /** Starts a worker. It takes up its work as soon as the database lets it; `started` tells when. */
+  startWorker(options?: WorkerOptions): Worker;
+  readonly workers: readonly Worker[];
+  /** Whether a worker of this orchestrator runs. */
+  readonly isRunning: boolean;
+
+  /** Adds an observer; the result takes it away. */
+  observe(observer: Observer): () => void;
+
+  /** Stops workers (see `Worker.stop`), timers and listening, and ends all waiting with `StoppedError`. */
+  stop(options?: StopOptions): Promise<void>;
+}
+
+/**
+ * @throws TypeError for two handlers of one name and version, and for what is not what its option asks for.
+ * @example
+ * const orchestrator = createOrchestrator({ database: await pglite("./data"), handlers: [sendEmailHandler] });
+ * await orchestrator.migrate();
+ * orchestrator.startWorker();
+ * const { id } = await orchestrator.push(sendEmail({ to: "ada@example.com" }));
+ */
+export function createOrchestrator(options: OrchestratorOptions): Orchestrator {
+  const { database: driver, schema = "orchestratum", instance, clock = systemClock } = options;
+  if (typeof driver?.query !== "function" || typeof driver.script !== "function") {
+    throw new TypeError(
+      `Cannot create orchestrator: database must be a driver, as postgresJs(sql) or await pglite() makes one, got ${shown(driver)}`,
+    );
+  }
+  checkSchemaName(schema);
+  if (instance !== undefined) requireQueue("Cannot create orchestrator with this instance", instance);
+
+  const handlers = options.handlers === undefined ? [] : handlersOf(options.handlers);
+  const contracts = new Map<string, AnyContract>();
+  const learn = (contract: AnyContract) => {
+    contracts.set(`${contract.name} ${contract.version}`, contract);
+    contracts.set(contract.name, contract);
+  };
+  for (const contract of contractsOf(options.commands)) learn(contract);
+  for (const handler of handlers) learn(handler.contract);
+
+  const observers = createObservers();
+  const { report } = observers;
+  if (options.observe) observers.add(options.observe);
+  const database = createDatabase(driver, schema, clock, report);
+  const hints = createHints(database, clock, report);
+  const pusher = createPusher(database, clock, hints, report);
+  const waiter = createWaiter(database, clock, hints, report);
+  const registry = createRegistry(handlers);
+  const workers = new Set<Worker>();
+  let stopped = false;
+
+  async function push(given: Command | readonly Command[], pushOptions: PushOptions = {}): Promise<Pushed | Pushed[]> {
+    const { db, ...defaults } = pushOptions;
+    const list = isCommand(given) ? [given] : given;
+    if (!Array.isArray(list)) {
+      const got = isKind(given, "contract") ? "a contract: call it with an input" : shown(given);
+      throw new TypeError(`Cannot push: a command, or a list of commands, is wanted, got ${got}`);
+    }
+    // Everything is checked before anything is sent. Most schemas answer at once, and then nothing is waited for.
+    const encoding = list.map((command: Command) => encodeCommand(command, { defaults }));
+    const encoded = encoding.some((command) => command instanceof Promise)
+      ? await Promise.all(encoding)
+      : (encoding as EncodedCommand[]);
+    for (const command of list as readonly Command[]) learn(command.contract);
+    await pusher.push(encoded, db);
+    const pushed = encoded.map(({ id }) => ({ id: id as CommandId }));
+    return isCommand(given) ? (pushed[0] as Pushed) : pushed;
+  }
+
+  async function waitFor(
+    first: string | AnyContract,
+    second?: string | WaitOptions,
+    third?: WaitOptions,
+  ): Promise<CommandOutcome> {
+    const id = typeof first === "string" ? first : second;
+    const waitOptions = typeof first === "string" ? (second as WaitOptions | undefined) : third;
+    requireId("Cannot wait", id);
+    const row = await waiter.wait((id as string).toLowerCase(), waitOptions);
+    const contract =
+      typeof first === "string" ? (contracts.get(`${row.name} ${row.version}`) ?? contracts.get(row.name)) : first;
+    return await readOutcome(row, contract);
+  }
+
+  async function cancel(given: string | readonly string[]): Promise<CancelResult | Map<string, CancelResult>> {
+    const ids = typeof given === "string" ? [given] : given;
+    for (const id of ids) requireId("Cannot cancel", id);
+    const results = await cancelCommands(ids, database, clock, hints, report);
+    return typeof given === "string" ? (results.get(given.toLowerCase()) as CancelResult) : results;
+  }
+
+  const orchestrator: Orchestrator = {
+    async migrate() {
+      return await migrate(driver, { schema });
+    },
+    push: push as Orchestrator["push"],
+    waitFor: waitFor as Orchestrator["waitFor"],
+    cancel: cancel as Orchestrator["cancel"],
+    async get(id) {
+      requireId("Cannot get command", id);
+      return (await getCommands([id], database)).get(id.toLowerCase());
+    },
+    async counts({ finished = true } = {}) {
+      const rows = await database.run<{ queue: string; status: CommandStatus; count: string }>("countCommands", [finished]);
+      return rows.map((row) => ({ ...row, count: Number(row.count) }));
+    },
+    wake(queues) {
+      for (const queue of queues) requireQueue("Cannot wake queue", queue);
+      hints.wake(queues);
+    },
+    startWorker(workerOptions) {
+      if (stopped) throw new StoppedError("Cannot start worker: the orchestrator was stopped");
+      if (handlers.length === 0) {
+        throw new TypeError("Cannot start worker: the orchestrator has no handlers: pass them to createOrchestrator");
+      }
+      const worker = createWorker({ database, clock, hints, registry, report, instance }, workerOptions);
+      workers.add(worker);
+      return worker;
+    },
+    get workers() {
+      return [...workers];
+    },
+    get isRunning() {
+      return [...workers].some((worker) => worker.isRunning);
+    },
+    observe: (observer) => observers.add(observer),
+    async stop(stopOptions) {
+      stopped = true;
+      await Promise.all([...workers].map((worker) => worker.stop(stopOptions)));
+      waiter.close();
+      await hints.close();
+    },
+    [Symbol.asyncDispose]: () => orchestrator.stop(),
+  };
+  return orchestrator;
+}
+
+function requireId(attempt: string, id: unknown): void {
+  if (!isUuid(id)) throw new TypeError(`${attempt}: an id is a UUID, got ${shown(id)}`);
+}
+
+function contractsOf(source: OrchestratorOptions["commands"]): AnyContract[] {
+  if (source === undefined) return [];
+  const values: readonly unknown[] = Array.isArray(source) ? source : Object.values(source).filter(isContract);
+  for (const value of values) {
+    if (isContract(value)) continue;
+    throw new TypeError(`Cannot create orchestrator: commands must be contracts, got ${shown(value)}`);
+  }
+  return values as AnyContract[];
+}
+
+export type { CancelResult, Contract };

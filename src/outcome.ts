@@ -1,0 +1,62 @@
+/** How a command ended, as those who waited for it get it. */
+import type { CommandId } from "./command.ts";
+import type { AnyContract } from "./define-command.ts";
+import { parseOutput } from "./execute.ts";
+import type { ErrorRecord } from "./failure.ts";
+import type { EndedRow } from "./wait-for.ts";
+
+/** One entry of a command's trail: what became of a lease that did not end well, or was put off. */
+export interface TrailEntry extends ErrorRecord {
+  readonly fence: number;
+  readonly attempt: number;
+  readonly worker: string;
+  readonly started_at: string;
+  readonly ended_at: string;
+}
+
+export type CommandOutcome<Output = unknown> =
+  | { readonly status: "succeeded"; readonly id: CommandId<Output>; readonly output: Output; readonly finishedAt: Date }
+  | {
+      readonly status: "failed" | "cancelled" | "timed_out" | "not_found";
+      readonly id: CommandId<Output>;
+      /** The last entry of the trail, where there is one. */
+      readonly error: TrailEntry | undefined;
+      readonly finishedAt: Date;
+    };
+
+/** The output was recorded, but the contract known here does not take it; another version wrote it, perhaps. */
+export class InvalidOutputError extends Error {
+  readonly code = "ORCHESTRATUM_INVALID_OUTPUT";
+  override readonly name = "InvalidOutputError";
+  readonly id: string;
+  /** What was recorded. */
+  readonly rawOutput: unknown;
+  constructor(id: string, rawOutput: unknown, cause: unknown) {
+    super(`Cannot read the output of command ${id}: ${cause instanceof Error ? cause.message : cause}`, { cause });
+    this.id = id;
+    this.rawOutput = rawOutput;
+  }
+}
+
+/** Without a contract the output is raw. */
+export async function readOutcome(row: EndedRow, contract: AnyContract | undefined): Promise<CommandOutcome> {
+  const id = row.id as CommandId;
+  const finishedAt = parseTime(row.finished_at);
+  if (row.status !== "succeeded") {
+    const trail = row.trail === null ? [] : (JSON.parse(row.trail) as TrailEntry[]);
+    return { status: row.status as "failed", id, error: trail.at(-1), finishedAt };
+  }
+  const raw: unknown = row.output === null ? undefined : JSON.parse(row.output);
+  if (!contract) return { status: "succeeded", id, output: raw, finishedAt };
+  try {
+    const output = row.output === null ? undefined : await parseOutput(contract, row.output);
+    return { status: "succeeded", id, output, finishedAt };
+  } catch (error) {
+    throw new InvalidOutputError(row.id, raw, error);
+  }
+}
+
+/** A timestamp as PostgreSQL prints it in UTC; microseconds are lost. */
+export function parseTime(text: string): Date {
+  return new Date(text.replace(" ", "T").replace(/\+00$/, "Z"));
+}

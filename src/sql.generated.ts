@@ -1,0 +1,1242 @@
+// Generated from sql/ by scripts/build-sql.ts (`npm run generate`). Not to be edited.
+
+/** The release that these texts belong to: the package's version. */
+export const release: string = "0.1.0";
+
+export const migrations: readonly {
+  readonly version: number;
+  readonly name: string;
+  readonly up: string;
+  readonly down: string;
+}[] = [
+  { version: 1, name: "create_commands", up: `-- The live work and the finished work.
+create schema orchestratum;
+
+create table orchestratum.migration (
+  version int primary key,
+  name text not null,
+  applied_at timestamptz not null default now()
+);
+insert into orchestratum.migration (version, name) values (1, 'create_commands');
+
+-- One row. A ring of history turns once in 16/14 of its retention.
+create table orchestratum.setting (
+  id boolean primary key default true check (id),
+  keep_succeeded interval not null default '7 days' check (keep_succeeded >= interval '1 hour'),
+  keep_other interval not null default '30 days' check (keep_other >= interval '1 hour'),
+  functions_hash text  -- which version of sql/functions is installed; null: none, or unknown
+);
+insert into orchestratum.setting (id) values (true);
+
+-- Only what is not finished. Every row is in two indexes: the primary key and command_claim. No index but the primary key contains the id:
+-- on an empty table \`id = …\` would tie between the two, and a plan that was cached then reads a whole index for every row for ever after
+-- (30 s for a finish of 500 among a million). The same for history.
+-- input, output, metadata and progress are json, not jsonb: the handler gets the text that was pushed (1e300 stays five characters, not 301),
+-- nothing is parsed and printed again at every claim, and octet_length() knows the size without reading a toasted value.
+-- No status is stored: it follows from leased_by and available_at, so that no two columns can contradict each other.
+create table orchestratum.command (
+  id uuid primary key,
+  name text not null check (char_length(name) between 1 and 200),
+  version smallint not null check (version > 0),
+  hook text check (hook in ('failure', 'cancellation')),  -- set: runs that hook of its parent, not the handler
+  queue text not null check (char_length(queue) between 1 and 100 and strpos(queue, ' ') = 0),  -- travels in a notification
+  priority smallint not null check (priority between 0 and 9),  -- 0 is first
+  due_at timestamptz not null check (due_at between '1970-01-01' and '9999-12-31'),  -- when it was wanted: for people; no statement decides on it
+  available_at timestamptz not null,    -- when a worker may claim it: schedule, retry delay and lease end in one
+  fence int not null default 0,         -- number of the newest lease; never reused, never reset
+  attempt smallint not null default 0,  -- counted at claim, also past the maximum (only to be ended); handed back by release and snooze
+  max_attempts smallint not null check (max_attempts > 0),
+  losses smallint not null default 0,   -- leases that ended without a word
+  timeout_ms int not null check (timeout_ms > 0),
+  leased_by text,                       -- set by a claim, cleared by every outcome
+  started_at timestamptz,
+  cancel_requested_at timestamptz,
+  unknown_since timestamptz,            -- since when no worker that claimed it had a handler for it
+  awaited boolean not null default false,  -- somebody waits for its end: the finish says so, and is followed by a notification
+  parent_id uuid,
+  input json,
+  metadata json,
+  progress json,
+  trail jsonb,                          -- what became of earlier leases, oldest first
+  created_at timestamptz not null
+) with (
+  -- A truncation at the end of vacuum takes an exclusive lock and makes every claim wait; the table is refilled at once anyway.
+  vacuum_truncate = off,
+  autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0,
+  autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 2000
+);
+create index command_claim on orchestratum.command (queue, priority, available_at);
+
+-- Finished commands, in two rings of 16 slots that retention empties by truncate: 0 to 15 what succeeded, 16 to 31 the rest.
+-- Nothing is created or dropped at run time. The primary key is also what a logical subscriber finds rows by when an operator retries or
+-- erases one; the whole row would not do, since json has no equality.
+create table orchestratum.history (
+  slot smallint not null,
+  id uuid not null,
+  name text not null,
+  version smallint not null,
+  hook text,
+  queue text not null,
+  priority smallint not null,
+  status text not null check (status in ('succeeded', 'failed', 'cancelled', 'timed_out', 'not_found')),
+  due_at timestamptz not null,
+  fence int not null,
+  attempt smallint not null,
+  max_attempts smallint not null,
+  losses smallint not null,
+  timeout_ms int not null,
+  worker text,
+  started_at timestamptz,
+  finished_at timestamptz not null,
+  cancel_requested_at timestamptz,
+  parent_id uuid,
+  input json,
+  output json,
+  metadata json,
+  trail jsonb,
+  created_at timestamptz not null,
+  primary key (id, slot)
+) partition by list (slot);
+do $$
+begin
+  for slot in 0..31 loop
+    execute format('create table orchestratum.history_%s partition of orchestratum.history for values in (%s)', slot, slot);
+  end loop;
+end $$;
+create index history_finished on orchestratum.history (finished_at);
+`, down: `-- Everything goes, with what others may have put into the schema.
+drop schema orchestratum cascade;
+` },
+  { version: 2, name: "create_duties", up: `-- What the fleet knows of itself: which names have handlers, and whose turn it is at the background work.
+insert into orchestratum.migration (version, name) values (2, 'create_duties');
+
+-- Which names some worker has a handler for, with which hooks and defaults (what a push from plain SQL goes by). Written by workers when they
+-- start and once a minute while they work; they only ever add to it.
+create table orchestratum.handler (
+  name text not null,
+  version smallint not null,
+  hooks text[] not null,
+  seen_at timestamptz not null,
+  queue text,
+  priority smallint,
+  max_attempts smallint,
+  timeout_ms int,
+  primary key (name, version)
+);
+
+-- Background work of the fleet, each done by one worker at a time under a lease: a fence tells a late holder that it is one.
+create table orchestratum.duty (
+  name text primary key,                -- 'retention', 'rescan <queue>'
+  next_run_at timestamptz not null,
+  leased_by text,
+  lease_ends_at timestamptz,
+  fence int not null default 0,
+  last_started_at timestamptz,
+  last_finished_at timestamptz,
+  last_duration_ms double precision,
+  last_worker text,
+  last_error text                       -- null: the last run went well
+) with (fillfactor = 50);               -- few rows, updated for ever: room for them to stay on their page
+`, down: `drop table orchestratum.duty;
+drop table orchestratum.handler;
+delete from orchestratum.migration where version = 2;
+` },
+  { version: 3, name: "create_all_commands", up: `-- Every command, waiting, running or finished, as a person wants to read it: the one place where a status is spelled out.
+-- For psql, reports and counts. A read by id goes through get(), whose plan no statistics can spoil.
+insert into orchestratum.migration (version, name) values (3, 'create_all_commands');
+
+create view orchestratum.all_commands as
+select
+  c.id, c.queue, c.name, c.version, c.hook, c.priority,
+  case
+    when c.available_at <= clock.at then 'pending'
+    when c.leased_by is null then 'scheduled'
+    else 'running'
+  end as status,
+  c.input, null::json as output, c.progress,
+  c.created_at, c.due_at,
+  c.available_at as next_attempt_at,
+  c.timeout_ms,
+  case when c.leased_by is not null and c.available_at > clock.at then c.started_at end as running_since,
+  case when c.leased_by is not null then c.available_at end as lease_ends_at,
+  c.leased_by as worker,
+  c.started_at,
+  null::timestamptz as finished_at, null::timestamptz as completed_at, null::timestamptz as cancelled_at, null::timestamptz as failed_at,
+  c.cancel_requested_at, c.unknown_since,
+  c.fence, least(c.attempt, c.max_attempts) as attempt, c.max_attempts, greatest(c.max_attempts - c.attempt, 0) as retries_left, c.losses,
+  c.parent_id, c.metadata, c.trail
+from orchestratum.command c
+cross join (select clock_timestamp() as at) clock
+union all
+select
+  h.id, h.queue, h.name, h.version, h.hook, h.priority,
+  h.status,
+  h.input, h.output, null::json,
+  h.created_at, h.due_at,
+  null::timestamptz,
+  h.timeout_ms,
+  null::timestamptz,
+  null::timestamptz,
+  h.worker,
+  h.started_at,
+  h.finished_at,
+  case when h.status = 'succeeded' then h.finished_at end,
+  case when h.status = 'cancelled' then h.finished_at end,
+  case when h.status in ('failed', 'timed_out', 'not_found') then h.finished_at end,
+  h.cancel_requested_at, null::timestamptz,
+  h.fence, h.attempt, h.max_attempts, greatest(h.max_attempts - h.attempt, 0), h.losses,
+  h.parent_id, h.metadata, h.trail
+from orchestratum.history h;
+`, down: `drop view orchestratum.all_commands;
+delete from orchestratum.migration where version = 3;
+` },
+];
+
+export const functions: readonly { readonly name: string; readonly text: string }[] = [
+  { name: "cancel", text: `-- Cancels commands wherever they are. Answers 'cancelled' (it was waiting: ended here and now, no worker needed), 'requested' (a worker
+-- holds it and will be told), 'busy' (somebody else has it locked: ask again), 'finished' (too late) or 'unknown'.
+-- It waits for no row lock: with a thousand rows in hand, one open transaction would stop the heartbeats of all the others.
+-- What nobody holds is leased to the canceller and ended by finish, so that there is one path to every final status.
+-- Rows without an id tell what to hint at, as in finish.
+create function orchestratum.cancel(ids json)
+returns table (id text, result text, awaited boolean, queue text, available_at text)
+language plpgsql volatile
+set enable_seqscan = off set enable_bitmapscan = off set jit = off
+set datestyle = 'ISO' set timezone = 'UTC' set lock_timeout = '200ms'
+as $f$
+#variable_conflict use_column
+declare
+  at timestamptz := clock_timestamp();
+  free json;
+  asked uuid[];
+begin
+  perform orchestratum.require_read_committed();
+  with locked as materialized (
+    select l.*
+    from (select distinct v::uuid as id from json_array_elements_text(cancel.ids) v) asked
+    cross join lateral (
+      select c.ctid as row, c.leased_by is null or c.available_at <= at as free
+      from orchestratum.command c
+      where c.id = asked.id
+      for update skip locked
+    ) l
+  ),
+  changed as (
+    update orchestratum.command c
+    set cancel_requested_at = coalesce(c.cancel_requested_at, at),
+        fence = c.fence + locked.free::int,
+        losses = c.losses + (locked.free and c.leased_by is not null)::int,
+        trail = case
+          when locked.free and c.leased_by is not null
+          then orchestratum.trail_add(c.trail, jsonb_build_object(
+            'code', 'lost', 'fence', c.fence, 'attempt', c.attempt, 'worker', c.leased_by, 'started_at', c.started_at, 'ended_at', at))
+          else c.trail
+        end,
+        leased_by = case when locked.free then 'cancel' else c.leased_by end
+    from locked
+    where c.ctid = locked.row
+    returning c.id, c.fence, locked.free
+  )
+  select
+    coalesce(json_agg(json_build_object('id', x.id, 'fence', x.fence, 'verdict', 'cancelled')) filter (where x.free), '[]'),
+    coalesce(array_agg(x.id) filter (where not x.free), '{}')
+  into free, asked
+  from changed x;
+
+  return query
+  with ended as materialized (
+    select f.* from orchestratum.finish('cancel', free) f
+  )
+  select
+    v::text,
+    case
+      when ended.id is not null then 'cancelled'
+      when v::uuid = any (asked) then 'requested'
+      when live.id is not null then 'busy'
+      when past.id is not null then 'finished'
+      else 'unknown'
+    end,
+    coalesce(ended.awaited, false), null, null
+  from (select distinct v::uuid::text as v from json_array_elements_text(cancel.ids) v) ids
+  left join ended on ended.id = v and ended.result = 'accepted'
+  left join lateral (select c.id from orchestratum.command c where c.id = v::uuid limit 1) live on true
+  left join lateral (select h.id from orchestratum.history h where h.id = v::uuid limit 1) past on true
+  union all
+  select null, 'due', null, ended.queue, ended.available_at from ended where ended.id is null;
+end $f$;
+` },
+  { name: "claim", text: `-- Leases up to \`max_count\` due commands to one worker, lane by lane in the order given, up to \`max_bytes\` of input (at least one).
+--
+-- lanes: [{"queue", "priority", "mark_at"}]; the mark is where this worker's last claim of the lane ended, and
+-- '-infinity' asks for everything. Without it a claim reads all entries that dead rows left in front of the first live one.
+-- The outer query has no ORDER BY: a sort would lock \`max_count\` rows of every lane instead of the first \`max_count\`.
+-- Rows just locked are found again by ctid: a join on id may be planned as a scan of the whole index.
+-- \`purpose\` says what the worker is to do: run the handler, or record an end that is already decided.
+-- \`lane\` is the place in \`lanes\` that a row came from (1 is the first): with its available_at the worker moves that lane's mark.
+-- The last row has no id. Its available_at is the clock that the claim went by, and \`more\` says whether something due is left: a limit was
+-- met, or a second look, which takes no locks, found a row that the first passed over (somebody had it locked, for a moment, or had just
+-- changed it). Only a claim with nothing more moves the marks of all lanes, and only then may a
+-- worker sleep until something is due; more without any row means: look again in 2, 4, 8 … ms.
+-- Only what every execution needs is returned: each column costs (20 columns instead of 6 took 10 to 20 % of the drain).
+create function orchestratum.claim(
+  worker text, lanes json, max_count int, max_bytes int, lease_ms int, max_losses int default 3,
+  at timestamptz default clock_timestamp()
+) returns table (
+  id text, name text, version smallint, hook text, purpose text, fence int, attempt smallint, max_attempts smallint, losses smallint,
+  timeout_ms int, due_at text, parent_id text, unknown_since text, input text, metadata text, lane int, available_at text, more boolean
+)
+language plpgsql volatile
+-- The plan must not depend on statistics: a worker idles on an empty table, caches this plan, and keeps it when a million rows arrive.
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set datestyle = 'ISO' set timezone = 'UTC'
+as $f$
+#variable_conflict use_column
+declare
+  taken int;
+begin
+  perform orchestratum.require_read_committed();
+  return query
+  with lane as materialized (
+    select l.queue, l.priority, l.mark_at, l.place
+    from (
+      select distinct on (l.queue, l.priority) l.*
+      from rows from (
+        json_to_recordset(claim.lanes) as (queue text, priority smallint, mark_at timestamptz)
+      ) with ordinality as l (queue, priority, mark_at, place)
+      order by l.queue, l.priority, l.mark_at nulls first
+    ) l
+    order by l.place
+  ),
+  held as materialized (
+    select due.*, lane.place
+    from lane
+    cross join lateral (
+      select
+        c.ctid as row, c.id, c.available_at, coalesce(octet_length(c.input::text), 0) as bytes,
+        case
+          when c.cancel_requested_at is not null then 'cancel'
+          when c.attempt >= c.max_attempts or c.losses + (c.leased_by is not null)::int >= claim.max_losses then 'exhausted'
+          else 'run'
+        end as purpose
+      from orchestratum.command c
+      where c.queue = lane.queue
+        and c.priority = lane.priority
+        and c.available_at >= coalesce(lane.mark_at, '-infinity')
+        and c.available_at <= claim.at
+      order by c.available_at
+      limit claim.max_count
+      for update skip locked
+    ) due
+    limit claim.max_count
+  ),
+  fits as materialized (
+    select summed.*
+    from (select held.*, sum(held.bytes) over (rows unbounded preceding) - held.bytes as before from held) summed
+    where summed.before < claim.max_bytes
+  ),
+  leased as (
+    update orchestratum.command c
+    set available_at = claim.at + claim.lease_ms * interval '1 millisecond',
+        fence = c.fence + 1,
+        attempt = c.attempt + 1,
+        losses = c.losses + (c.leased_by is not null)::int,
+        trail = case
+          when c.leased_by is null then c.trail
+          else orchestratum.trail_add(c.trail, jsonb_build_object(
+            'code', 'lost', 'fence', c.fence, 'attempt', c.attempt, 'worker', c.leased_by, 'started_at', c.started_at,
+            'ended_at', claim.at))
+        end,
+        leased_by = claim.worker,
+        started_at = claim.at
+    where c.ctid = any (array(select fits.row from fits))
+    returning c.*
+  )
+  select
+    l.id::text, l.name, l.version, l.hook, f.purpose, l.fence, l.attempt, l.max_attempts, l.losses,
+    l.timeout_ms, l.due_at::text, l.parent_id::text, l.unknown_since::text, l.input::text, l.metadata::text, f.place::int, f.available_at::text, null::boolean
+  from leased l
+  join fits f on f.id = l.id;
+  get diagnostics taken = row_count;
+
+  available_at := claim.at::text;
+  more := taken >= claim.max_count or exists (
+    select
+    from json_to_recordset(claim.lanes) as lane (queue text, priority smallint, mark_at timestamptz)
+    cross join lateral (
+      select
+      from orchestratum.command c
+      where c.queue = lane.queue
+        and c.priority = lane.priority
+        and c.available_at >= coalesce(lane.mark_at, '-infinity')
+        and c.available_at <= claim.at
+      order by c.available_at
+      limit 1
+    ) due
+  );
+  return next;
+end $f$;
+` },
+  { name: "command_rows", text: `-- The one place that knows what a pushed command looks like as JSON and what is assumed where it is silent.
+-- Wanted is \`due_at\`, or \`delay_ms\` from now by this clock, or now. Nothing is ever available before the clock: a row put behind a worker's
+-- low-water mark would wait for a rescan.
+-- Each command of a batch is available a microsecond after the one before it: that keeps their order, and lets a mark move within a batch
+-- although the index has no id to break ties.
+create function orchestratum.command_rows(commands json, at timestamptz)
+returns table (
+  id uuid, name text, version smallint, hook text, queue text, priority smallint, due_at timestamptz, available_at timestamptz,
+  max_attempts smallint, timeout_ms int, awaited boolean, parent_id uuid, input json, metadata json, created_at timestamptz
+)
+language sql volatile
+as $f$
+  select
+    coalesce(c.id, gen_random_uuid()), c.name, coalesce(c.version, 1::smallint), c.hook,
+    coalesce(c.queue, 'default'), coalesce(c.priority, 5::smallint),
+    coalesce(c.due_at, at + c.delay_ms * interval '1 millisecond', at),
+    greatest(c.due_at, at + c.delay_ms * interval '1 millisecond', at) + (c.place - 1) * interval '1 microsecond',
+    coalesce(c.max_attempts, 4::smallint), coalesce(c.timeout_ms, 60000), coalesce(c.awaited, false), c.parent_id, c.input, c.metadata, at
+  from rows from (
+    json_to_recordset(commands) as (
+      id uuid, name text, version smallint, hook text, queue text, priority smallint, due_at timestamptz, delay_ms bigint,
+      max_attempts smallint, timeout_ms int, awaited boolean, parent_id uuid, input json, metadata json
+    )
+  ) with ordinality as c (
+    id, name, version, hook, queue, priority, due_at, delay_ms, max_attempts, timeout_ms, awaited, parent_id, input, metadata, place
+  )
+$f$;
+` },
+  { name: "confirm", text: `-- For outcomes that finish called 'missing': was it this very lease of this very worker that settled the command, in a call whose reply was
+-- lost? leases: [{"id", "fence"}]. Answers 'repeated' (it was; nothing to do) or 'lost' (also for a release without an entry in the trail;
+-- to believe it lost does no harm). The holder is compared too: after a failover that lost a claim, a fence may have been given again.
+create function orchestratum.confirm(worker text, leases json)
+returns table (id text, fence int, result text)
+language sql stable
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set lock_timeout = '200ms'
+as $f$
+  with lease as (
+    select r.id, r.fence, jsonb_build_array(jsonb_build_object('fence', r.fence, 'worker', confirm.worker)) as own,
+      jsonb_build_array(jsonb_build_object('fence', r.fence, 'code', 'lost')) as taken
+    from json_to_recordset(confirm.leases) as r (id uuid, fence int)
+  )
+  select
+    l.id::text, l.fence,
+    case
+      when past.fence = l.fence and past.worker = confirm.worker or past.trail @> l.own and not past.trail @> l.taken
+        or live.trail @> l.own and not live.trail @> l.taken
+      then 'repeated' else 'lost'
+    end
+  from lease l
+  left join lateral (select h.fence, h.worker, h.trail from orchestratum.history h where h.id = l.id limit 1) past on true
+  left join lateral (select c.trail from orchestratum.command c where c.id = l.id limit 1) live on true
+$f$;
+` },
+  { name: "expire_history", text: `-- Empties at most one slot whose newest row is past its retention, and answers which (null: none). Called by a duty, again while it answers.
+-- Locks first and looks then, each in a statement of its own: a finish that was still open when the slot was looked at may have put a row
+-- there. A slot whose lock is not had within 50 ms is left for later: readers of history must not make every finish wait, nor keep the other
+-- slots. It runs with its owner's rights, so nobody may call it but who is granted to, and a clock of the caller's cannot empty what is kept.
+create function orchestratum.expire_history(at timestamptz default clock_timestamp())
+returns int
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp set lock_timeout = '50ms'
+as $f$
+declare
+  kept interval;
+  newest timestamptz;
+begin
+  perform orchestratum.require_read_committed();
+  for slot in 0..31 loop
+    select case when slot < 16 then s.keep_succeeded else s.keep_other end into kept from orchestratum.setting s;
+    execute format('select max(finished_at) from orchestratum.history_%s', slot) into newest;
+    if newest < least(at, clock_timestamp()) - kept then
+      begin
+        execute format('lock table orchestratum.history_%s in access exclusive mode', slot);
+      exception when lock_not_available then
+        continue;
+      end;
+      execute format('select max(finished_at) from orchestratum.history_%s', slot) into newest;
+      if newest < least(at, clock_timestamp()) - kept then
+        execute format('truncate orchestratum.history_%s', slot);
+        return slot;
+      end if;
+    end if;
+  end loop;
+  return null;
+end $f$;
+revoke execute on function orchestratum.expire_history from public;
+` },
+  { name: "finish", text: `-- Records how attempts ended, in one batch, together with everything that follows from them.
+--
+-- outcomes: [{"id", "fence", "verdict", "output", "error": {…}, "delay_ms", "until", "follow_ups": [pushed commands]}]. A verdict is a
+-- final status, or one of 'retry' (attempt used), 'snooze', 'release' and 'unknown' (attempt handed back). \`error\` is what the trail keeps of
+-- this lease. A follow-up's id is the library's own, never a user's: a twin in somebody's open transaction would make the batch wait for it.
+-- It never waits for a row lock: a row that somebody else has locked comes back as 'busy' and goes into the next batch.
+-- 'missing' means that this lease has no say any more: confirm() tells whether it was itself the one that settled it.
+-- Once cancellation was requested, any end but success is 'cancelled'; decided here, on the locked row.
+-- An end other than success pushes the parent's hook as a command of its own, where table handler knows of one; its input is not parsed
+-- again, or an input that somebody wrote into the table by hand could keep its command from ever ending.
+-- A row is looked up by id in a lateral subquery that cannot be pulled up, and found again by ctid and nothing else: a join on the id, or
+-- an exists, may be planned as a scan of the whole index, and stay so.
+-- One batch may name a command twice, under two fences (a worker that lost a lease and claimed it again): everything joins on both.
+-- Rows without an id tell what to hint at: a queue, and from when something is due there that was not before.
+create function orchestratum.finish(worker text, outcomes json, at timestamptz default clock_timestamp())
+returns table (id text, fence int, result text, awaited boolean, queue text, available_at text)
+language plpgsql volatile
+set enable_seqscan = off set enable_bitmapscan = off set jit = off
+set datestyle = 'ISO' set timezone = 'UTC' set lock_timeout = '200ms'
+as $f$
+#variable_conflict use_column
+declare
+  succeeded_slot smallint := orchestratum.history_slot(at, true);
+  other_slot smallint := orchestratum.history_slot(at, false);
+begin
+  perform orchestratum.require_read_committed();
+  return query
+  with reported as materialized (
+    select distinct on (r.id, r.fence) r.*
+    from json_to_recordset(finish.outcomes) as r (
+      id uuid, fence int, verdict text, output json, error jsonb, delay_ms bigint, until timestamptz, follow_ups json
+    )
+  ),
+  held as materialized (
+    select
+      r.id, r.fence, r.verdict, r.output, r.error, r.delay_ms, r.until, r.follow_ups, l.row, seen.id is not null as seen,
+      case
+        when l.cancel_requested and r.verdict <> 'succeeded' then 'cancelled'
+        when r.verdict in ('retry', 'snooze', 'release', 'unknown') then null
+        else r.verdict
+      end as status
+    from reported r
+    left join lateral (
+      select c.id from orchestratum.command c where c.id = r.id and c.fence = r.fence and c.leased_by = finish.worker limit 1
+    ) seen on true
+    left join lateral (
+      select c.ctid as row, c.cancel_requested_at is not null as cancel_requested
+      from orchestratum.command c
+      where c.id = r.id and c.fence = r.fence and c.leased_by = finish.worker
+      for update skip locked
+    ) l on true
+  ),
+  ended as (
+    delete from orchestratum.command c
+    where c.ctid = any (array(select held.row from held where held.row is not null and held.status is not null))
+    returning c.*
+  ),
+  settled as (
+    select e.*, h.output, h.error, h.follow_ups, h.status
+    from ended e
+    join held h on h.id = e.id and h.fence = e.fence
+  ),
+  recorded as (
+    insert into orchestratum.history (
+      slot, id, name, version, hook, queue, priority, status, due_at, fence, attempt, max_attempts, losses, timeout_ms, worker,
+      started_at, finished_at, cancel_requested_at, parent_id, input, output, metadata, trail, created_at
+    )
+    select
+      case when s.status = 'succeeded' then succeeded_slot else other_slot end,
+      s.id, s.name, s.version, s.hook, s.queue, s.priority, s.status, s.due_at, s.fence,
+      least(s.attempt, s.max_attempts), s.max_attempts, s.losses, s.timeout_ms, s.leased_by, s.started_at, finish.at, s.cancel_requested_at,
+      s.parent_id, s.input, s.output, s.metadata,
+      case
+        when s.error is null then s.trail
+        else orchestratum.trail_add(s.trail, s.error || jsonb_build_object(
+          'fence', s.fence, 'attempt', s.attempt, 'worker', finish.worker, 'started_at', s.started_at, 'ended_at', finish.at))
+      end,
+      s.created_at
+    from settled s
+    on conflict (id, slot) do nothing
+  ),
+  returned as (
+    update orchestratum.command c
+    set available_at = greatest(h.until, finish.at + greatest(h.delay_ms, 0) * interval '1 millisecond'),
+        attempt = c.attempt - (h.verdict <> 'retry')::int,
+        unknown_since = case h.verdict when 'unknown' then coalesce(c.unknown_since, finish.at) when 'release' then c.unknown_since end,
+        trail = case
+          when h.error is null then c.trail
+          else orchestratum.trail_add(c.trail, h.error || jsonb_build_object(
+            'fence', h.fence, 'attempt', c.attempt, 'worker', finish.worker, 'started_at', c.started_at, 'ended_at', finish.at))
+        end,
+        leased_by = null
+    from held h
+    where c.ctid = h.row and h.status is null
+    returning c.id, c.fence, c.queue, c.available_at
+  ),
+  following as (
+    select s.follow_ups as commands
+    from settled s
+    where s.follow_ups is not null
+  ),
+  followed as (
+    insert into orchestratum.command (
+      id, name, version, hook, queue, priority, due_at, available_at, max_attempts, timeout_ms, awaited, parent_id, input, metadata, created_at
+    )
+    select
+      r.id, r.name, r.version, r.hook, r.queue, r.priority, r.due_at, r.available_at, r.max_attempts, r.timeout_ms, r.awaited, r.parent_id,
+      r.input, r.metadata, r.created_at
+    from following
+    cross join lateral orchestratum.command_rows(following.commands, finish.at) r
+    union all
+    select
+      gen_random_uuid(), s.name, s.version, hook.name, s.queue, s.priority, finish.at, finish.at, 4, s.timeout_ms, false, s.id,
+      json_build_object('input', s.input, 'status', s.status, 'error', s.error), orchestratum.hook_metadata(s.metadata, s.id), finish.at
+    from settled s
+    cross join lateral (select case when s.status = 'cancelled' then 'cancellation' else 'failure' end as name) hook
+    where s.status <> 'succeeded'
+      and s.hook is null
+      and exists (select from orchestratum.handler h where h.name = s.name and hook.name = any (h.hooks))
+    on conflict (id) do nothing
+    returning command.queue, command.available_at
+  ),
+  due as (
+    select followed.queue, followed.available_at from followed union all select returned.queue, returned.available_at from returned
+  )
+  select
+    h.id::text, h.fence,
+    case when e.id is not null or a.id is not null then 'accepted' when h.seen then 'busy' else 'missing' end,
+    coalesce(e.awaited, false), null, null
+  from held h
+  left join ended e on e.id = h.id and e.fence = h.fence
+  left join returned a on a.id = h.id and a.fence = h.fence
+  union all
+  select null, null, 'due', null, due.queue, min(due.available_at)::text from due group by due.queue;
+end $f$;
+` },
+  { name: "get", text: `-- Commands by their ids, live or finished, with everything that is known of them. ids: ["…"]; what is not there is not answered.
+-- A function in this shape, not the view: found by id in lateral subqueries that cannot be pulled up, so that no plan can read a whole index
+-- for every row. Statuses as in the view all_commands.
+create function orchestratum.get(ids json, at timestamptz default clock_timestamp())
+returns table (
+  id text, name text, version smallint, hook text, queue text, priority smallint, status text, input text, output text, progress text,
+  metadata text, trail text, fence int, attempt smallint, max_attempts smallint, losses smallint, timeout_ms int, worker text, parent_id text,
+  created_at text, due_at text, available_at text, started_at text, finished_at text, cancel_requested_at text, unknown_since text
+)
+language sql stable
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set datestyle = 'ISO' set timezone = 'UTC'
+as $f$
+  select
+    one.id::text, one.name, one.version, one.hook, one.queue, one.priority, one.status, one.input::text, one.output::text, one.progress::text,
+    one.metadata::text, one.trail::text, one.fence, one.attempt, one.max_attempts, one.losses, one.timeout_ms, one.worker, one.parent_id::text,
+    one.created_at::text, one.due_at::text, one.available_at::text, one.started_at::text, one.finished_at::text,
+    one.cancel_requested_at::text, one.unknown_since::text
+  from (select distinct v::uuid as id from json_array_elements_text(get.ids) v) asked
+  cross join lateral (
+    select *
+    from (
+      select *
+      from (
+        select
+          c.id, c.name, c.version, c.hook, c.queue, c.priority,
+          case when c.available_at <= get.at then 'pending' when c.leased_by is null then 'scheduled' else 'running' end as status,
+          c.input, null::json as output, c.progress, c.metadata, c.trail, c.fence,
+          least(c.attempt, c.max_attempts) as attempt, c.max_attempts, c.losses, c.timeout_ms, c.leased_by as worker, c.parent_id,
+          c.created_at, c.due_at, c.available_at, c.started_at, null::timestamptz as finished_at, c.cancel_requested_at, c.unknown_since
+        from orchestratum.command c
+        where c.id = asked.id
+        limit 1
+      ) live
+      union all
+      select *
+      from (
+        select
+          h.id, h.name, h.version, h.hook, h.queue, h.priority, h.status, h.input, h.output, null::json, h.metadata, h.trail, h.fence,
+          h.attempt, h.max_attempts, h.losses, h.timeout_ms, h.worker, h.parent_id,
+          h.created_at, h.due_at, null::timestamptz, h.started_at, h.finished_at, h.cancel_requested_at, null::timestamptz
+        from orchestratum.history h
+        where h.id = asked.id
+        limit 1
+      ) past
+    ) either
+    limit 1
+  ) one
+$f$;
+` },
+  { name: "give_back", text: `-- Hands back, unburnt, what is leased to a worker and unknown to it: the reply of a claim was lost. known: [{"id", "fence"}].
+-- A claim whose reply was lost may still be running and commit late: called again before every claim until its lease would have ended.
+-- Never called while a claim of this worker is open (its leases are not known yet); a reply that comes after its deadline is dropped unread.
+-- Leases lie in their lanes between the clock and a lease's length after it, so no index by worker is needed.
+create function orchestratum.give_back(worker text, lanes json, known json, lease_ms int, at timestamptz default clock_timestamp())
+returns int
+language plpgsql volatile
+set enable_seqscan = off set enable_bitmapscan = off set jit = off
+as $f$
+#variable_conflict use_column
+declare
+  count int;
+begin
+  perform orchestratum.require_read_committed();
+  with found as materialized (
+    select c.row
+    from json_to_recordset(give_back.lanes) as lane (queue text, priority smallint)
+    cross join lateral (
+      select c.ctid as row, c.id, c.fence
+      from orchestratum.command c
+      where c.queue = lane.queue
+        and c.priority = lane.priority
+        and c.available_at > give_back.at
+        and c.available_at <= give_back.at + 2 * give_back.lease_ms * interval '1 millisecond'
+        and c.leased_by = give_back.worker
+      for update skip locked
+    ) c
+    where not exists (select from json_to_recordset(give_back.known) as k (id uuid, fence int) where k.id = c.id and k.fence = c.fence)
+  )
+  update orchestratum.command c
+  set available_at = give_back.at, attempt = c.attempt - 1, leased_by = null
+  where c.ctid = any (array(select found.row from found));
+  get diagnostics count = row_count;
+  return count;
+end $f$;
+` },
+  { name: "heartbeat", text: `-- Extends leases and carries progress. leases: [{"id", "fence", "progress"}]. Answers like finish: 'accepted', 'busy', 'missing'.
+-- A busy row is not a lost lease: the handler may hold it in its own open transaction.
+create function orchestratum.heartbeat(worker text, leases json, lease_ms int, at timestamptz default clock_timestamp())
+returns table (id text, fence int, result text, cancel_requested boolean)
+language plpgsql volatile
+set enable_seqscan = off set enable_bitmapscan = off set jit = off
+as $f$
+#variable_conflict use_column
+begin
+  perform orchestratum.require_read_committed();
+  return query
+  with reported as materialized (
+    select distinct on (r.id, r.fence) r.*
+    from json_to_recordset(heartbeat.leases) as r (id uuid, fence int, progress json)
+  ),
+  held as materialized (
+    select
+      r.id, r.fence, r.progress, l.row, seen.cancel_requested_at is not null as cancel_requested, seen.id is not null as seen
+    from reported r
+    left join lateral (
+      select c.id, c.cancel_requested_at
+      from orchestratum.command c
+      where c.id = r.id and c.fence = r.fence and c.leased_by = heartbeat.worker
+      limit 1
+    ) seen on true
+    left join lateral (
+      select x.ctid as row
+      from orchestratum.command x
+      where x.id = r.id and x.fence = r.fence and x.leased_by = heartbeat.worker
+      for update skip locked
+    ) l on true
+  ),
+  extended as (
+    update orchestratum.command c
+    set available_at = greatest(c.available_at, heartbeat.at + heartbeat.lease_ms * interval '1 millisecond'),
+        progress = coalesce(held.progress, c.progress)
+    from held
+    where c.ctid = held.row
+    returning c.id, c.fence
+  )
+  select
+    h.id::text, h.fence,
+    case when e.id is not null then 'accepted' when h.seen then 'busy' else 'missing' end, coalesce(h.cancel_requested, false)
+  from held h
+  left join extended e on e.id = h.id and e.fence = h.fence;
+end $f$;
+` },
+  { name: "history_slot", text: `-- The slot of the ring that a command finishing at \`at\` goes to.
+create function orchestratum.history_slot(at timestamptz, succeeded boolean)
+returns smallint
+language sql stable
+as $f$
+  select (
+    floor(extract(epoch from at) / extract(epoch from case when succeeded then s.keep_succeeded else s.keep_other end) * 14)::bigint % 16
+    + case when succeeded then 0 else 16 end
+  )::smallint
+  from orchestratum.setting s
+$f$;
+` },
+  { name: "hook_metadata", text: `-- The metadata of a hook command: its parent's, with the parent as its cause. What cannot be merged (only SQL could have written it) is left
+-- behind rather than keep its command from ever ending.
+create function orchestratum.hook_metadata(metadata json, parent_id uuid)
+returns json
+language plpgsql immutable
+as $f$
+begin
+  return (
+    jsonb_build_object('correlationId', parent_id)
+    || case when jsonb_typeof(metadata::jsonb) = 'object' then metadata::jsonb else '{}' end
+    || jsonb_build_object('causationId', parent_id)
+  )::json;
+exception when others then
+  return json_build_object('correlationId', parent_id, 'causationId', parent_id);
+end $f$;
+` },
+  { name: "next_due", text: `-- When is anything due next in these queues, after \`at\`? queues: ["…"]. \`at\` is the clock that the last claim answered: what fell due since
+-- then is counted, what was due by then that claim has looked at. With a clock of its own, all that falls due between the two is overslept.
+create function orchestratum.next_due(queues json, at timestamptz)
+returns text
+language sql stable
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set datestyle = 'ISO' set timezone = 'UTC'
+as $f$
+  select min(head.available_at)::text
+  from json_array_elements_text(next_due.queues) q (queue)
+  cross join generate_series(0, 9) p (priority)
+  cross join lateral (
+    select c.available_at
+    from orchestratum.command c
+    where c.queue = q.queue and c.priority = p.priority and c.available_at > next_due.at
+    order by c.available_at
+    limit 1
+  ) head
+  where head.available_at < 'infinity'
+$f$;
+` },
+  { name: "push", text: `-- For psql, triggers and other languages: one command by name and input; what is not said is taken from what its handler registered.
+-- options: the keys of a pushed command: id, version, queue, priority (0 first, 9 last), due_at (ISO 8601; without a zone it is UTC) or delay_ms,
+-- max_attempts, timeout_ms, metadata. An input may have 262,144 bytes, metadata 8,192.
+-- Answers the id. \`select orchestratum.push('send_email', '{"to": "a@example.com"}', '{"delay_ms": 60000}')\`.
+-- Input and metadata go through as the text that they are.
+-- It notifies in its own transaction, since nobody is behind it to do so later. NOTIFY makes commits wait for each other (183 instead of
+-- 4,800 a second at 5 ms a commit): at more than some dozens a second, push through the library or leave it to polling with push_batch.
+create function orchestratum.push(name text, input json default null, options json default '{}')
+returns uuid
+language plpgsql volatile
+as $f$
+#variable_conflict use_column
+declare
+  pushed record;
+begin
+  if octet_length(push.input::text) > 262144 then
+    raise exception 'Cannot push command "%": its input has % bytes, and at most 262144 are allowed', push.name, octet_length(push.input::text)
+      using errcode = 'program_limit_exceeded';
+  end if;
+  if octet_length((push.options -> 'metadata')::text) > 8192 then
+    raise exception 'Cannot push command "%": its metadata has % bytes, and at most 8192 are allowed',
+      push.name, octet_length((push.options -> 'metadata')::text) using errcode = 'program_limit_exceeded';
+  end if;
+  select p.id, p.queue, p.available_at into pushed
+  from orchestratum.push_batch(
+    json_build_array((
+      select json_object_agg(field.key, field.value)
+      from (select) one
+      left join lateral (
+        select * from orchestratum.handler h where h.name = push.name order by h.version desc limit 1
+      ) h on true
+      cross join lateral (
+        select o.key, o.value from json_each(push.options) o where o.key not in ('name', 'input') and json_typeof(o.value) <> 'null'
+        union all
+        select d.key, d.value
+        from json_each(json_strip_nulls(json_build_object(
+          'version', h.version, 'queue', h.queue, 'priority', h.priority, 'max_attempts', h.max_attempts, 'timeout_ms', h.timeout_ms
+        ))) d
+        where coalesce(json_typeof(push.options -> d.key), 'null') = 'null'
+        union all
+        select 'name', to_json(push.name)
+        union all
+        select 'input', push.input
+      ) field
+    )),
+    push.options ->> 'id' is not null
+  ) p;
+  perform pg_notify('orchestratum', 'q ' || pushed.queue || ' ' || floor(extract(epoch from pushed.available_at::timestamptz) * 1000)::bigint)
+  where pushed.id is not null;
+  return coalesce(pushed.id::uuid, (push.options ->> 'id')::uuid);
+end $f$;
+` },
+  { name: "push_batch", text: `-- Puts commands into the queue. Answers those that were new, with what a hint must say: the queue, and from when to look.
+-- \`repeat\` says that some of them may have been pushed before (the library tries again after a lost reply, or the caller chose the id).
+-- What has finished meanwhile is taken out again after the insert: by then the first push, if there was one, has been committed, claimed
+-- and finished where this can see it, however long the insert had to wait. Looking before the insert left a hole as wide as that wait.
+-- An id that was pushed with another name or input is a mistake of the caller's, and the whole call is refused (SQLSTATE OR001).
+create function orchestratum.push_batch(commands json, repeat boolean default false, at timestamptz default clock_timestamp())
+returns table (id text, queue text, available_at text)
+language plpgsql volatile
+set enable_seqscan = off set enable_bitmapscan = off set jit = off
+set datestyle = 'ISO' set timezone = 'UTC'
+as $f$
+#variable_conflict use_column
+declare
+  fresh uuid[];
+  twin uuid;
+begin
+  if not push_batch.repeat then
+    return query
+    insert into orchestratum.command (
+      id, name, version, hook, queue, priority, due_at, available_at, max_attempts, timeout_ms, awaited, parent_id, input, metadata, created_at
+    )
+    select
+      r.id, r.name, r.version, r.hook, r.queue, r.priority, r.due_at, r.available_at, r.max_attempts, r.timeout_ms, r.awaited, r.parent_id,
+      r.input, r.metadata, r.created_at
+    from orchestratum.command_rows(push_batch.commands, push_batch.at) r
+    on conflict (id) do nothing
+    returning command.id::text, command.queue, command.available_at::text;
+  else
+    perform orchestratum.require_read_committed();
+    with pushed as (
+      -- Ordered, so that two batches with the same ids wait for each other in one direction only.
+      insert into orchestratum.command (
+        id, name, version, hook, queue, priority, due_at, available_at, max_attempts, timeout_ms, awaited, parent_id, input, metadata, created_at
+      )
+      select
+        r.id, r.name, r.version, r.hook, r.queue, r.priority, r.due_at, r.available_at, r.max_attempts, r.timeout_ms, r.awaited, r.parent_id,
+        r.input, r.metadata, r.created_at
+      from orchestratum.command_rows(push_batch.commands, push_batch.at) r
+      order by r.id
+      on conflict (id) do nothing
+      returning command.id
+    )
+    select array_agg(p.id) into fresh from pushed p;
+
+    select r.id into twin
+    from orchestratum.command_rows(push_batch.commands, push_batch.at) r
+    left join lateral (select c.name, c.input from orchestratum.command c where c.id = r.id limit 1) live on true
+    left join lateral (select h.name, h.input from orchestratum.history h where h.id = r.id limit 1) past on true
+    cross join lateral (values (live.name, live.input), (past.name, past.input)) earlier (name, input)
+    where earlier.name is not null
+      and (
+        earlier.name <> r.name
+        or earlier.input::text is distinct from r.input::text and earlier.input::jsonb is distinct from r.input::jsonb
+      )
+    limit 1;
+    if found then
+      raise exception 'Cannot push command %: its id was pushed before with another name or input', twin
+        using errcode = 'OR001', detail = twin::text;
+    end if;
+
+    delete from orchestratum.command c
+    where c.id = any (array(
+      select f.id
+      from unnest(fresh) f (id)
+      cross join lateral (select from orchestratum.history h where h.id = f.id limit 1) past
+    ));
+    return query
+    select c.id::text, c.queue, c.available_at::text from orchestratum.command c where c.id = any (fresh);
+  end if;
+end $f$;
+` },
+  { name: "require_read_committed", text: `-- The functions that lock and then look need each of their statements to see what has been committed meanwhile.
+create function orchestratum.require_read_committed()
+returns void
+language plpgsql stable
+as $f$
+begin
+  if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+    raise exception 'Cannot go on in a transaction that is %: this needs read committed', current_setting('transaction_isolation')
+      using errcode = 'invalid_transaction_state';
+  end if;
+end $f$;
+` },
+  { name: "trail_add", text: `-- One more entry in a trail, which keeps 100: the first and the newest.
+create function orchestratum.trail_add(trail jsonb, entry jsonb)
+returns jsonb
+language sql immutable
+as $f$
+  select case when jsonb_array_length(trail) >= 100 then (trail - 1) || entry else coalesce(trail, '[]') || entry end
+$f$;
+` },
+  { name: "wait_for", text: `-- For those who wait for the end of commands. ids: ["…"]. Answers for each 'waiting' (it is marked: its finish will say that somebody waits,
+-- and be followed by a notification), 'busy' (somebody has it locked: ask again), 'finished' with how it ended, or 'unknown'.
+-- The row's lock decides: either the finish sees the mark, or this sees history. It waits for no row lock, and marks each row once.
+create function orchestratum.wait_for(ids json)
+returns table (id text, result text, name text, version smallint, status text, output text, trail text, finished_at text)
+language plpgsql volatile
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set datestyle = 'ISO' set timezone = 'UTC'
+as $f$
+#variable_conflict use_column
+declare
+  marked uuid[];
+begin
+  perform orchestratum.require_read_committed();
+  with locked as materialized (
+    select l.*
+    from (select distinct v::uuid as id from json_array_elements_text(wait_for.ids) v) asked
+    cross join lateral (
+      select c.ctid as row
+      from orchestratum.command c
+      where c.id = asked.id and not c.awaited
+      for update skip locked
+    ) l
+  ),
+  changed as (
+    update orchestratum.command c
+    set awaited = true
+    from locked
+    where c.ctid = locked.row
+    returning c.id
+  )
+  select array_agg(x.id) into marked from changed x;
+
+  return query
+  select
+    asked.id::text,
+    case
+      when past.id is not null then 'finished'
+      when live.awaited or asked.id = any (marked) then 'waiting'
+      when live.id is not null then 'busy'
+      else 'unknown'
+    end,
+    coalesce(past.name, live.name), coalesce(past.version, live.version), past.status, past.output::text, past.trail::text,
+    past.finished_at::text
+  from (select distinct v::uuid as id from json_array_elements_text(wait_for.ids) v) asked
+  left join lateral (
+    select c.id, c.name, c.version, c.awaited from orchestratum.command c where c.id = asked.id limit 1
+  ) live on true
+  left join lateral (
+    select h.id, h.name, h.version, h.status, h.output, h.trail, h.finished_at from orchestratum.history h where h.id = asked.id limit 1
+  ) past on true;
+end $f$;
+` },
+];
+
+/** SHA-256 of all function texts. */
+export const functionsHash: string = "32d89862bffb4caad6069ae92147678903b14dc24a8741e7649a88e9c9124951";
+
+export const beforeMigrations: string = `-- What every migration script begins with. The lock lasts until the transaction ends, whatever becomes of it, and so is
+-- safe behind a transaction pooler: of many processes that start at once one goes on, and the others find its work done.
+set local client_min_messages = warning;
+set local statement_timeout = 0;
+do $$ begin perform pg_advisory_xact_lock(hashtextextended('orchestratum', 0)); end $$;
+`;
+
+export const beforeFunctions: string = `-- Drops the schema's functions, and remembers who might call them for after_functions.sql.
+--
+-- The schema is ours alone, so all of its functions are ours, also those that this release has no more. They go by oid:
+-- \`create or replace\` refuses a new returned column, and a new argument would leave an overload beside the old one.
+-- Nothing is dropped in cascade. Where something of the user's depends on a function, a column default or a function
+-- with a body that is no string, the server names it, and the whole script is undone.
+-- What is remembered travels in a setting of this transaction: not everybody may create a temporary table.
+do $$
+declare
+  dropped record;
+begin
+  if (select s.functions_hash from orchestratum.setting s) is distinct from :'functions_hash_before' then
+    raise exception 'Cannot replace functions: another process did so meanwhile' using errcode = 'object_in_use';
+  end if;
+
+  perform set_config('orchestratum_migration.rights', (
+    select coalesce(json_object_agg(held.name, held.rights), '{}')::text
+    from (
+      select
+        p.proname as name,
+        json_build_object(
+          'public', bool_and(p.proacl is null or exists (select from aclexplode(p.proacl) a where a.grantee = 0)),
+          'grants', (
+            select coalesce(json_agg(distinct jsonb_build_object('role', r.rolname, 'grantable', a.is_grantable)), '[]')
+            from pg_proc q
+            cross join lateral aclexplode(q.proacl) a
+            join pg_roles r on r.oid = a.grantee
+            where q.pronamespace = p.pronamespace
+              and q.proname = p.proname
+              and a.grantee <> q.proowner
+          )
+        ) as rights
+      from pg_proc p
+      where p.pronamespace = 'orchestratum'::regnamespace
+        and p.prokind = 'f'
+      group by p.pronamespace, p.proname
+    ) held
+  ), true);
+
+  for dropped in
+    select p.oid::regprocedure as signature
+    from pg_proc p
+    where p.pronamespace = 'orchestratum'::regnamespace
+      and p.prokind = 'f'
+  loop
+    execute format('drop function %s', dropped.signature);
+  end loop;
+end $$;
+
+-- The functions name each other, and are created in the order of the alphabet.
+set local check_function_bodies = off;
+`;
+
+export const afterFunctions: string = `-- Gives the new functions the rights that before_functions.sql found, by name, and records which functions these are.
+--
+-- What a function's own file takes from PUBLIC stays taken, and so does what an operator took: nothing is ever granted to
+-- PUBLIC here. Functions belong to the schema's owner, as far as the one who migrates may decide it: a superuser who
+-- upgrades once must not lend its rights to a function that runs with its owner's.
+do $$
+declare
+  created record;
+  rights json;
+  granted record;
+begin
+  for created in
+    select p.proname as name, p.oid::regprocedure as signature, p.proowner as owner, n.nspowner as wanted_owner
+    from pg_proc p
+    join pg_namespace n on n.oid = p.pronamespace
+    where p.pronamespace = 'orchestratum'::regnamespace
+      and p.prokind = 'f'
+  loop
+    if created.owner <> created.wanted_owner and pg_has_role(created.wanted_owner, 'member') then
+      execute format('alter function %s owner to %s', created.signature, created.wanted_owner::regrole);
+    end if;
+
+    rights := current_setting('orchestratum_migration.rights')::json -> created.name::text;
+    if not (rights ->> 'public')::boolean then
+      execute format('revoke execute on function %s from public', created.signature);
+    end if;
+    for granted in
+      select g.role, g.grantable from json_to_recordset(rights -> 'grants') as g (role text, grantable boolean)
+    loop
+      execute format(
+        'grant execute on function %s to %I%s',
+        created.signature, granted.role, case when granted.grantable then ' with grant option' else '' end
+      );
+    end loop;
+  end loop;
+
+  update orchestratum.setting set functions_hash = :'functions_hash_after';
+end $$;
+`;
+
+export const queries: {
+  readonly cancel: string;
+  readonly claim: string;
+  readonly confirm: string;
+  readonly countCommands: string;
+  readonly expireHistory: string;
+  readonly finish: string;
+  readonly finishDuty: string;
+  readonly get: string;
+  readonly giveBack: string;
+  readonly heartbeat: string;
+  readonly historyTurn: string;
+  readonly knownHandlers: string;
+  readonly lookAtDatabase: string;
+  readonly lookAtTransactions: string;
+  readonly migrationState: string;
+  readonly nextDue: string;
+  readonly notify: string;
+  readonly overdueHistory: string;
+  readonly pushBatch: string;
+  readonly pushBatchWithin: string;
+  readonly registerDuties: string;
+  readonly registerHandlers: string;
+  readonly takeDuty: string;
+  readonly waitFor: string;
+} = {
+  cancel: `select id, result, awaited, queue, available_at
+from orchestratum.cancel($1::text::json)`,
+  claim: `select
+  id, name, version, hook, purpose, fence, attempt, max_attempts, losses, timeout_ms, due_at, parent_id, unknown_since, input, metadata, lane,
+  available_at, more
+from orchestratum.claim($1::text, $2::text::json, $3::int, $4::int, $5::int, $6::int)`,
+  confirm: `select id, fence, result
+from orchestratum.confirm($1::text, $2::text::json)`,
+  countCommands: `select a.queue, a.status, count(*)::text as count
+from orchestratum.all_commands a
+where a.hook is null
+  and ($1::boolean or a.finished_at is null)
+group by a.queue, a.status
+order by a.queue, a.status`,
+  expireHistory: `select orchestratum.expire_history() as slot`,
+  finish: `select id, fence, result, awaited, queue, available_at
+from orchestratum.finish($1::text, $2::text::json)`,
+  finishDuty: `update orchestratum.duty d
+set next_run_at = (select clock_timestamp()) + $4::float8 * interval '1 millisecond',
+    leased_by = null,
+    lease_ends_at = null,
+    last_finished_at = (select clock_timestamp()),
+    last_duration_ms = $5::float8,
+    last_worker = $1::text,
+    last_error = $6::text
+where d.name = $2::text and d.fence = $3::int and d.leased_by = $1::text
+returning d.name`,
+  get: `select
+  id, name, version, hook, queue, priority, status, input, output, progress, metadata, trail, fence, attempt, max_attempts, losses, timeout_ms,
+  worker, parent_id, created_at, due_at, available_at, started_at, finished_at, cancel_requested_at, unknown_since
+from orchestratum.get($1::text::json)`,
+  giveBack: `select orchestratum.give_back($1::text, $2::text::json, $3::text::json, $4::int) as count`,
+  heartbeat: `select id, fence, result, cancel_requested
+from orchestratum.heartbeat($1::text, $2::text::json, $3::int)`,
+  historyTurn: `select (extract(epoch from least(s.keep_succeeded, s.keep_other)) * 1000 / 14)::float8 as turn_ms
+from orchestratum.setting s`,
+  knownHandlers: `select h.name, h.version, (extract(epoch from (select clock_timestamp()) - h.seen_at) * 1000)::float8 as seen_ms_ago
+from json_array_elements_text($1::text::json) asked
+cross join lateral (
+  select k.name, k.version, k.seen_at from orchestratum.handler k where k.name = asked
+) h`,
+  lookAtDatabase: `select
+  current_setting('default_transaction_isolation') as isolation,
+  coalesce(to_regclass('orchestratum.all_commands') is not null, false) as migrated,
+  current_setting('server_version_num')::int as server_version`,
+  lookAtTransactions: `select
+  v as transaction_id,
+  case
+    when v::xid8 < (select pg_snapshot_xmax(pg_current_snapshot())) then coalesce(pg_xact_status(v::xid8), 'committed')
+    else 'aborted'
+  end as status
+from json_array_elements_text($1::text::json) v`,
+  migrationState: `select
+  (
+    select json_agg(json_build_object('version', m.version, 'name', m.name) order by m.version)::text
+    from orchestratum.migration m
+  ) as migrations,
+  (select s.functions_hash from orchestratum.setting s) as functions_hash`,
+  nextDue: `select orchestratum.next_due($1::text::json, $2::text::timestamptz) as available_at`,
+  notify: `select count(pg_notify($1::text, v))::int as count
+from json_array_elements_text($2::text::json) v`,
+  overdueHistory: `select ring.slot, ring.oldest::text as oldest
+from (
+  select
+    turn.slot,
+    (select h.finished_at from orchestratum.history h where h.slot = turn.slot order by h.finished_at limit 1) as oldest,
+    turn.keep
+  from (
+    select orchestratum.history_slot((select clock_timestamp()), true) as slot, s.keep_succeeded as keep from orchestratum.setting s
+    union all
+    select orchestratum.history_slot((select clock_timestamp()), false), s.keep_other from orchestratum.setting s
+  ) turn
+) ring
+where ring.oldest < (select clock_timestamp()) - ring.keep`,
+  pushBatch: `select id, queue, available_at
+from orchestratum.push_batch($1::text::json, $2::boolean)`,
+  pushBatchWithin: `select id, queue, available_at, (select pg_current_xact_id()::text) as transaction_id
+from orchestratum.push_batch($1::text::json, $2::boolean)`,
+  registerDuties: `insert into orchestratum.duty (name, next_run_at)
+select v, (select clock_timestamp())
+from json_array_elements_text($1::text::json) v
+order by v
+on conflict (name) do nothing`,
+  registerHandlers: `insert into orchestratum.handler as h (name, version, hooks, seen_at, queue, priority, max_attempts, timeout_ms)
+select
+  r.name, r.version, array(select v from json_array_elements_text(r.hooks) v order by v), (select clock_timestamp()), r.queue, r.priority,
+  r.max_attempts, r.timeout_ms
+from json_to_recordset($1::text::json) as r (
+  name text, version smallint, hooks json, queue text, priority smallint, max_attempts smallint, timeout_ms int
+)
+order by r.name, r.version
+on conflict (name, version) do update
+set hooks = array(select v from unnest(h.hooks || excluded.hooks) v group by v order by v),
+    seen_at = excluded.seen_at,
+    queue = excluded.queue,
+    priority = excluded.priority,
+    max_attempts = excluded.max_attempts,
+    timeout_ms = excluded.timeout_ms
+where h.seen_at < excluded.seen_at - interval '30 seconds'
+  or not h.hooks @> excluded.hooks
+  or (h.queue, h.priority, h.max_attempts, h.timeout_ms)
+    is distinct from (excluded.queue, excluded.priority, excluded.max_attempts, excluded.timeout_ms)`,
+  takeDuty: `with clock as materialized (
+  select clock_timestamp() as at
+),
+due as materialized (
+  select d.ctid as row
+  from orchestratum.duty d
+  cross join clock
+  where d.name in (select json_array_elements_text($2::text::json))
+    and d.next_run_at <= clock.at
+    and (d.lease_ends_at is null or d.lease_ends_at <= clock.at)
+  order by d.next_run_at
+  limit 1
+  for update of d skip locked
+),
+taken as (
+  update orchestratum.duty d
+  set leased_by = $1::text,
+      lease_ends_at = clock.at + $3::int * interval '1 millisecond',
+      fence = d.fence + 1,
+      last_started_at = clock.at
+  from clock
+  where d.ctid = any (array(select due.row from due))
+  returning d.name, d.fence
+)
+select
+  d.name, taken.name is not null as taken, taken.fence,
+  greatest(extract(epoch from greatest(d.next_run_at, d.lease_ends_at) - clock.at) * 1000, 0)::float8 as due_in_ms
+from orchestratum.duty d
+cross join clock
+left join taken on taken.name = d.name
+where d.name in (select json_array_elements_text($2::text::json))`,
+  waitFor: `select id, result, name, version, status, output, trail, finished_at
+from orchestratum.wait_for($1::text::json)`,
+};

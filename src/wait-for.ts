@@ -1,0 +1,198 @@
+/**
+ * Waiting for the end of commands. A waiter sets a flag on the command; the finish that sees it is followed by a
+ * notification, and one read gets the outcome. The row's lock decides: either the finish sees the flag, or the waiter
+ * sees history. However many wait, they share their statements, and the backstop is one statement for all of them.
+ */
+import { createBatcher } from "./batcher.ts";
+import type { Clock, Timer } from "./clock.ts";
+import { type Database, isPassing, repeatDelayMs } from "./database.ts";
+import type { Hints } from "./hints.ts";
+import { maxBatchBytes, maxBatchCommands } from "./limits.ts";
+import type { Observer } from "./observation.ts";
+import { pause } from "./wakeup.ts";
+
+/** A command that has ended, as the database answers it. */
+export interface EndedRow {
+  readonly id: string;
+  readonly name: string;
+  readonly version: number;
+  readonly status: string;
+  readonly output: string | null;
+  readonly trail: string | null;
+  readonly finished_at: string;
+}
+
+type LookRow = (EndedRow & { readonly result: "finished" }) | { readonly id: string; readonly result: string };
+
+/** It was waited for longer than `timeoutMs`. The command goes on. */
+export class WaitTimeoutError extends Error {
+  readonly code = "ORCHESTRATUM_WAIT_TIMEOUT";
+  override readonly name = "WaitTimeoutError";
+  readonly id: string;
+  constructor(id: string, timeoutMs: number) {
+    super(`Cannot wait for command ${id} any longer: it has not ended within ${timeoutMs} ms`);
+    this.id = id;
+  }
+}
+
+/** There is no command with this id: it was never pushed, its transaction has not committed, or retention removed it. */
+export class UnknownCommandError extends Error {
+  readonly code = "ORCHESTRATUM_UNKNOWN_COMMAND";
+  override readonly name = "UnknownCommandError";
+  readonly id: string;
+  constructor(id: string) {
+    super(`Cannot wait for command ${id}: there is none with this id (not pushed, not committed yet, or long expired)`);
+    this.id = id;
+  }
+}
+
+/** The orchestrator was stopped. */
+export class StoppedError extends Error {
+  readonly code = "ORCHESTRATUM_STOPPED";
+  override readonly name = "StoppedError";
+}
+
+export interface WaitOptions {
+  /** How long to wait, in ms. @default for ever */
+  readonly timeoutMs?: number;
+  /** Ends the waiting with the signal's reason. The command goes on. */
+  readonly signal?: AbortSignal;
+}
+
+export interface Waiter {
+  wait(id: string, options?: WaitOptions): Promise<EndedRow>;
+  close(): void;
+}
+
+interface Waiting {
+  resolve(row: EndedRow): void;
+  reject(error: unknown): void;
+}
+
+/** Without notifications, how long after a look the next one is: doubling, from and to. */
+const firstPollMs = 20;
+const slowestPollMs = 1_000;
+/** With notifications, the backstop. */
+const backstopMs = 5_000;
+
+export function createWaiter(database: Database, clock: Clock, hints: Hints, report: Observer): Waiter {
+  const waiting = new Map<string, Set<Waiting>>();
+  let closed = false;
+  let timer: Timer | undefined;
+  let pollMs = firstPollMs;
+  let stopReceiving: (() => void) | undefined;
+
+  const looks = createBatcher<string, LookRow | undefined>({
+    async write(ids) {
+      for (let attempt = 1; ; attempt++) {
+        try {
+          const rows = await database.run<LookRow>("waitFor", [JSON.stringify(ids)]);
+          const byId = new Map(rows.map((row) => [row.id, row]));
+          return ids.map((id) => byId.get(id));
+        } catch (error) {
+          if (!isPassing(error) || closed) throw error;
+          report({ type: "database_trouble", operation: "waitFor", error, attempt });
+          await pause(clock, repeatDelayMs(clock, attempt, 2_000));
+        }
+      }
+    },
+    maxCount: maxBatchCommands,
+    maxBytes: maxBatchBytes,
+    bytesOf: (id) => id.length,
+    // A look may meet a finish that is under way; a second batch need not wait for it.
+    flights: 2,
+  });
+
+  function end(id: string, call: (waiter: Waiting) => void): void {
+    const waiters = waiting.get(id);
+    waiting.delete(id);
+    for (const waiter of waiters ?? []) call(waiter);
+  }
+
+  async function look(id: string): Promise<void> {
+    try {
+      for (let attempt = 1; waiting.has(id); attempt++) {
+        const row = await looks.add(id);
+        if (row?.result === "finished") return end(id, (waiter) => waiter.resolve(row as EndedRow));
+        if (row?.result === "waiting") return;
+        if (row?.result !== "busy") return end(id, (waiter) => waiter.reject(new UnknownCommandError(id)));
+        await pause(clock, repeatDelayMs(clock, Math.min(attempt, 4), 250));
+      }
+    } catch (error) {
+      end(id, (waiter) => waiter.reject(error));
+    }
+  }
+
+  function poll(): void {
+    if (timer || closed || waiting.size === 0) return;
+    const proven = hints.proven;
+    timer = clock.after(proven ? backstopMs : pollMs, () => {
+      timer = undefined;
+      pollMs = proven ? firstPollMs : Math.min(pollMs * 2, slowestPollMs);
+      if (proven) hints.probe();
+      for (const id of waiting.keys()) void look(id);
+      poll();
+    });
+  }
+
+  function receive(): void {
+    stopReceiving ??= hints.receive({
+      finished: (id) => {
+        if (waiting.has(id)) void look(id);
+      },
+      reconnected: () => {
+        for (const id of waiting.keys()) void look(id);
+      },
+    });
+  }
+
+  return {
+    wait(id, { timeoutMs, signal } = {}) {
+      return new Promise<EndedRow>((resolve, reject) => {
+        if (closed) return reject(new StoppedError(`Cannot wait for command ${id}: the orchestrator is stopped`));
+        if (signal?.aborted) return reject(signal.reason);
+        const abort = () => giveUp(signal?.reason);
+        const expiry =
+          timeoutMs === undefined
+            ? undefined
+            : clock.after(timeoutMs, () => giveUp(new WaitTimeoutError(id, timeoutMs)));
+        const tidy = () => {
+          expiry?.cancel();
+          signal?.removeEventListener("abort", abort);
+        };
+        const waiter: Waiting = {
+          resolve: (row) => {
+            tidy();
+            resolve(row);
+          },
+          reject: (error) => {
+            tidy();
+            reject(error);
+          },
+        };
+        function giveUp(error: unknown): void {
+          const waiters = waiting.get(id);
+          waiters?.delete(waiter);
+          if (waiters?.size === 0) waiting.delete(id);
+          waiter.reject(error);
+        }
+        signal?.addEventListener("abort", abort, { once: true });
+        receive();
+        const waiters = waiting.get(id);
+        if (waiters) waiters.add(waiter);
+        else waiting.set(id, new Set([waiter]));
+        pollMs = firstPollMs;
+        void look(id);
+        poll();
+      });
+    },
+    close() {
+      closed = true;
+      timer?.cancel();
+      stopReceiving?.();
+      for (const id of [...waiting.keys()]) {
+        end(id, (waiter) => waiter.reject(new StoppedError(`Cannot wait for command ${id}: the orchestrator was stopped`)));
+      }
+    },
+  };
+}

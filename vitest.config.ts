@@ -1,0 +1,25 @@
+import { fileURLToPath } from "node:url";
+import { defineConfig } from "vitest/config";
+
+const path = (file: string): string => fileURLToPath(new URL(file, import.meta.url));
+
+export default defineConfig({
+  resolve: {
+    // As package.json exports them; tsconfig.json has the same for the types.
+    alias: [
+      { find: /^orchestratum$/, replacement: path("src/index.ts") },
+      { find: /^orchestratum\/(.*)$/, replacement: path("adapters/$1.ts") },
+    ],
+  },
+  test: {
+    include: ["test/**/*.test.ts"],
+    globalSetup: ["test/server.ts"],
+    reporters: ["default", "./test/reporter.ts"],
+    // The server and its clients share the processors: more files at once only make each other slow.
+    maxWorkers: 2,
+    // For machines that are slower than anybody would expect; nothing waits for it where all is well.
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+    allowOnly: false,
+  },
+});
