@@ -131,7 +131,12 @@ export function createDuties(options: DutiesOptions): Duties {
     }
     const durationMs = clock.now() - startedAt;
     duty.askAt = clock.now() + nextMs;
-    report({ type: "duty_finished", duty: duty.name, durationMs, ...(failure === undefined ? {} : { error: failure }) });
+    report({
+      type: "duty_finished",
+      duty: duty.name,
+      durationMs,
+      ...(failure === undefined ? {} : { error: failure }),
+    });
     const message = failure === undefined ? null : errorRecord(failure).message;
     await database.run("finishDuty", [worker, duty.name, fence, nextMs, durationMs, message]);
   }

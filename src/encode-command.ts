@@ -77,8 +77,10 @@ export function encodeCommand(command: Command, options: EncodeOptions = {}): En
     let bytes = utf8Bytes(json) + 1;
     let whole = json;
     if (text.json !== "") {
-      whole += `,"input":${text.json}`;
-      bytes += ',"input":'.length + text.bytes;
+      // In a row of json_to_recordset JSON's null would be no input at all.
+      const member = text.json === "null" ? ',"null_input":true' : `,"input":${text.json}`;
+      bytes += text.json === "null" ? member.length : ',"input":'.length + text.bytes;
+      whole += member;
     }
     if (metadata !== undefined) {
       whole += `,"metadata":${metadata.json}`;

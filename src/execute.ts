@@ -80,7 +80,7 @@ export async function execute(handler: Handler, execution: Execution): Promise<E
         await handler.onSuccess(
           new AfterContext(execution, execution.id, {
             input,
-            output: output === undefined ? undefined : await parseOutput(handler.contract, output),
+            output: await parseOutput(handler.contract, output),
           }) as unknown as SuccessContext,
         ),
       );
@@ -88,7 +88,7 @@ export async function execute(handler: Handler, execution: Execution): Promise<E
     return { kind: "succeeded", output, followUps: await followUps.all() };
   } catch (error) {
     followUps.close();
-    const permanent = isPermanentFailure(error) || (error as { code?: unknown } | null)?.code === invalidInput;
+    const permanent = isPermanentFailure(error) || (error instanceof ContractError && error.code === invalidInput);
     return { kind: "failed", error, permanent };
   }
 }
@@ -100,13 +100,13 @@ async function executeHook(handler: Handler, execution: Execution, followUps: Fo
   const ended = parseJson(execution.input) as { input?: unknown; status: string; error: ErrorRecord | null };
   let input: unknown;
   try {
-    input = await parseInput(handler, execution.name, execution.version, ended.input ?? undefined);
+    input = await parseInput(handler, execution.name, execution.version, ended.input);
   } catch {
     // This version refuses what the command was pushed with, which may be why it failed: rawInput shows it.
   }
   const context: unknown = new AfterContext(execution, execution.parentId ?? execution.id, {
     input,
-    rawInput: ended.input ?? undefined,
+    rawInput: ended.input,
     status: ended.status,
     error: ended.error ?? undefined,
   });
@@ -146,19 +146,20 @@ async function parseInput(handler: Handler, name: string, version: number, raw: 
 /** The JSON of what the handler returned, which must be what the contract's output takes. */
 async function encodeOutput({ contract }: Handler, returned: unknown): Promise<string | undefined> {
   if (!contract.output) return undefined;
-  const text = toJson(returned, maxOutputBytes);
   const attempt = `Cannot record the output of command "${contract.name}"`;
-  if (text.issues) throw new ContractError("invalid_output", `${attempt}: ${formatIssues(text.issues)}`);
+  // An output that may be nothing is nothing: JSON has no undefined.
+  const text = returned === undefined ? undefined : toJson(returned, maxOutputBytes);
+  if (text?.issues) throw new ContractError("invalid_output", `${attempt}: ${formatIssues(text.issues)}`);
   const result = validate(contract.output, returned);
   const { issues } = result instanceof Promise ? await result : result;
   if (issues) throw new ContractError("invalid_output", `${attempt}: it is invalid: ${formatIssues(issues)}`);
-  return text.json;
+  return text?.json;
 }
 
 /** An output as `waitFor` and `onSuccess` give it. */
-export async function parseOutput(contract: Handler["contract"], output: string): Promise<unknown> {
+export async function parseOutput(contract: Handler["contract"], output: string | undefined): Promise<unknown> {
   if (!contract.output) return undefined;
-  const result = validate(contract.output, JSON.parse(output));
+  const result = validate(contract.output, output === undefined ? undefined : JSON.parse(output));
   const { value, issues } = (result instanceof Promise ? await result : result) as { value?: unknown; issues?: [] };
   if (issues) {
     throw new ContractError(

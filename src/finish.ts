@@ -157,7 +157,8 @@ export function createFinisher(options: FinisherOptions): Finisher {
 /** Pieced together from texts: an output, and the follow-ups, are JSON already. */
 function outcomeJson({ id, fence, verdict, output, error, delayMs, until, followUps }: Outcome): string {
   let json = `{"id":"${id}","fence":${fence},"verdict":"${verdict}"`;
-  if (output !== undefined) json += `,"output":${output}`;
+  // In a row of json_to_recordset JSON's null would be no output at all.
+  if (output !== undefined) json += output === "null" ? ',"null_output":true' : `,"output":${output}`;
   if (error !== undefined) json += `,"error":${JSON.stringify(error)}`;
   if (delayMs !== undefined) json += `,"delay_ms":${Math.max(0, Math.round(delayMs))}`;
   if (until !== undefined) json += `,"until":"${until}"`;

@@ -202,7 +202,9 @@ export function createOrchestrator(options: OrchestratorOptions): Orchestrator {
       return (await getCommands([id], database)).get(id.toLowerCase());
     },
     async counts({ finished = true } = {}) {
-      const rows = await database.run<{ queue: string; status: CommandStatus; count: string }>("countCommands", [finished]);
+      const rows = await database.run<{ queue: string; status: CommandStatus; count: string }>("countCommands", [
+        finished,
+      ]);
       return rows.map((row) => ({ ...row, count: Number(row.count) }));
     },
     wake(queues) {

@@ -49,7 +49,7 @@ export async function readOutcome(row: EndedRow, contract: AnyContract | undefin
   const raw: unknown = row.output === null ? undefined : JSON.parse(row.output);
   if (!contract) return { status: "succeeded", id, output: raw, finishedAt };
   try {
-    const output = row.output === null ? undefined : await parseOutput(contract, row.output);
+    const output = await parseOutput(contract, row.output ?? undefined);
     return { status: "succeeded", id, output, finishedAt };
   } catch (error) {
     throw new InvalidOutputError(row.id, raw, error);

@@ -28,7 +28,8 @@ export function createRegistry(handlers: readonly Handler[]): Registry {
       return versions
         .get(name)
         ?.find(
-          ({ contract }) => contract.version === version || (contract.version > version && contract.upgrade !== undefined),
+          ({ contract }) =>
+            contract.version === version || (contract.version > version && contract.upgrade !== undefined),
         );
     },
     async register(database) {

@@ -378,6 +378,7 @@ end $f$;
   { name: "command_rows", text: `-- The one place that knows what a pushed command looks like as JSON and what is assumed where it is silent.
 -- Wanted is \`due_at\`, or \`delay_ms\` from now by this clock, or now. Nothing is ever available before the clock: a row put behind a worker's
 -- low-water mark would wait for a rescan.
+-- An input that is JSON's null is said as \`null_input\`: in a row of json_to_recordset it would be no input at all.
 -- Each command of a batch is available a microsecond after the one before it: that keeps their order, and lets a mark move within a batch
 -- although the index has no id to break ties.
 create function orchestratum.command_rows(commands json, at timestamptz)
@@ -392,14 +393,15 @@ as $f$
     coalesce(c.queue, 'default'), coalesce(c.priority, 5::smallint),
     coalesce(c.due_at, at + c.delay_ms * interval '1 millisecond', at),
     greatest(c.due_at, at + c.delay_ms * interval '1 millisecond', at) + (c.place - 1) * interval '1 microsecond',
-    coalesce(c.max_attempts, 4::smallint), coalesce(c.timeout_ms, 60000), coalesce(c.awaited, false), c.parent_id, c.input, c.metadata, at
+    coalesce(c.max_attempts, 4::smallint), coalesce(c.timeout_ms, 60000), coalesce(c.awaited, false), c.parent_id,
+    case when c.null_input then 'null'::json else c.input end, c.metadata, at
   from rows from (
     json_to_recordset(commands) as (
       id uuid, name text, version smallint, hook text, queue text, priority smallint, due_at timestamptz, delay_ms bigint,
-      max_attempts smallint, timeout_ms int, awaited boolean, parent_id uuid, input json, metadata json
+      max_attempts smallint, timeout_ms int, awaited boolean, parent_id uuid, input json, null_input boolean, metadata json
     )
   ) with ordinality as c (
-    id, name, version, hook, queue, priority, due_at, delay_ms, max_attempts, timeout_ms, awaited, parent_id, input, metadata, place
+    id, name, version, hook, queue, priority, due_at, delay_ms, max_attempts, timeout_ms, awaited, parent_id, input, null_input, metadata, place
   )
 $f$;
 ` },
@@ -464,7 +466,7 @@ revoke execute on function orchestratum.expire_history from public;
 ` },
   { name: "finish", text: `-- Records how attempts ended, in one batch, together with everything that follows from them.
 --
--- outcomes: [{"id", "fence", "verdict", "output", "error": {…}, "delay_ms", "until", "follow_ups": [pushed commands]}]. A verdict is a
+-- outcomes: [{"id", "fence", "verdict", "output" (or "null_output"), "error": {…}, "delay_ms", "until", "follow_ups": [pushed commands]}]. A verdict is a
 -- final status, or one of 'retry' (attempt used), 'snooze', 'release' and 'unknown' (attempt handed back). \`error\` is what the trail keeps of
 -- this lease. A follow-up's id is the library's own, never a user's: a twin in somebody's open transaction would make the batch wait for it.
 -- It never waits for a row lock: a row that somebody else has locked comes back as 'busy' and goes into the next batch.
@@ -492,12 +494,13 @@ begin
   with reported as materialized (
     select distinct on (r.id, r.fence) r.*
     from json_to_recordset(finish.outcomes) as r (
-      id uuid, fence int, verdict text, output json, error jsonb, delay_ms bigint, until timestamptz, follow_ups json
+      id uuid, fence int, verdict text, output json, null_output boolean, error jsonb, delay_ms bigint, until timestamptz, follow_ups json
     )
   ),
   held as materialized (
     select
-      r.id, r.fence, r.verdict, r.output, r.error, r.delay_ms, r.until, r.follow_ups, l.row, seen.id is not null as seen,
+      r.id, r.fence, r.verdict,
+      case when r.null_output then 'null'::json else r.output end as output, r.error, r.delay_ms, r.until, r.follow_ups, l.row, seen.id is not null as seen,
       case
         when l.cancel_requested and r.verdict <> 'succeeded' then 'cancelled'
         when r.verdict in ('retry', 'snooze', 'release', 'unknown') then null
@@ -575,9 +578,16 @@ begin
     union all
     select
       gen_random_uuid(), s.name, s.version, hook.name, s.queue, s.priority, finish.at, finish.at, 4, s.timeout_ms, false, s.id,
-      json_build_object('input', s.input, 'status', s.status, 'error', s.error), orchestratum.hook_metadata(s.metadata, s.id), finish.at
+      hook.input, orchestratum.hook_metadata(s.metadata, s.id), finish.at
     from settled s
-    cross join lateral (select case when s.status = 'cancelled' then 'cancellation' else 'failure' end as name) hook
+    cross join lateral (
+      select
+        case when s.status = 'cancelled' then 'cancellation' else 'failure' end as name,
+        case
+          when s.input is null then json_build_object('status', s.status, 'error', s.error)
+          else json_build_object('input', s.input, 'status', s.status, 'error', s.error)
+        end as input
+    ) hook
     where s.status <> 'succeeded'
       and s.hook is null
       and exists (select from orchestratum.handler h where h.name = s.name and hook.name = any (h.hooks))
@@ -820,7 +830,8 @@ begin
         union all
         select 'name', to_json(push.name)
         union all
-        select 'input', push.input
+        select case when json_typeof(push.input) = 'null' then 'null_input' else 'input' end,
+          case when json_typeof(push.input) = 'null' then 'true'::json else push.input end
       ) field
     )),
     push.options ->> 'id' is not null
@@ -976,7 +987,7 @@ end $f$;
 ];
 
 /** SHA-256 of all function texts. */
-export const functionsHash: string = "32d89862bffb4caad6069ae92147678903b14dc24a8741e7649a88e9c9124951";
+export const functionsHash: string = "48266ed45f0ca0ae2617e4a6d0f67c894a756aef87860be999eb7590a26f5f51";
 
 export const beforeMigrations: string = `-- What every migration script begins with. The lock lasts until the transaction ends, whatever becomes of it, and so is
 -- safe behind a transaction pooler: of many processes that start at once one goes on, and the others find its work done.

@@ -191,7 +191,9 @@ export function createWaiter(database: Database, clock: Clock, hints: Hints, rep
       timer?.cancel();
       stopReceiving?.();
       for (const id of [...waiting.keys()]) {
-        end(id, (waiter) => waiter.reject(new StoppedError(`Cannot wait for command ${id}: the orchestrator was stopped`)));
+        end(id, (waiter) =>
+          waiter.reject(new StoppedError(`Cannot wait for command ${id}: the orchestrator was stopped`)),
+        );
       }
     },
   };

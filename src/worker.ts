@@ -140,6 +140,9 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
   const marginMs = Math.min(leaseMs / 6, 2_000);
   const trustedUntil = (sentAt: number) => sentAt + leaseMs - marginMs;
 
+  /** An alarm that is later than this was kept from ringing by a handler that fills the event loop. */
+  const blockedMs = Math.max(leaseMs / 6, 200);
+
   const leases = new Map<string, Lease>();
   const stuck = new Set<Lease>();
   const wakeup = createWakeup(clock);
@@ -384,7 +387,9 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
     if (clock.now() >= until) {
       // The process stood still for longer than the lease: as if the reply had been lost.
       giveBackUntil = clock.now() + leaseMs;
-      throw new DatabaseUnresponsiveError(`Cannot use the reply of a claim that came after ${leaseMs} ms, a lease's length`);
+      throw new DatabaseUnresponsiveError(
+        `Cannot use the reply of a claim that came after ${leaseMs} ms, a lease's length`,
+      );
     }
     marks.settle(plan, { clock: end.available_at, more: end.more, rows: taken });
     counts.claimed += taken.length;
@@ -478,7 +483,9 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
     const seen = new Map<string, number>();
     try {
       const names = JSON.stringify([...new Set(rows.map((row) => row.name))]);
-      const known = await database.run<{ name: string; version: number; seen_ms_ago: number }>("knownHandlers", [names]);
+      const known = await database.run<{ name: string; version: number; seen_ms_ago: number }>("knownHandlers", [
+        names,
+      ]);
       for (const { name, version, seen_ms_ago } of known) {
         for (const row of rows) {
           if (row.name === name && version >= row.version) {
@@ -519,6 +526,8 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
     const executed = execute(handler, executionOf(lease));
     lease.syncMs = clock.now() - before;
     const result = await executed;
+    // After a long stretch without a turn of the event loop the alarm is overdue, and this may come before it.
+    if (alarm && clock.now() - alarm.at > blockedMs) ring();
     lease.settled = true;
     if (lease.stuck) stuck.delete(lease);
     else freeSlot();
@@ -550,8 +559,9 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
   }
 
   function loggerOf(row: ClaimedRow): Logger {
-    const log = (level: "debug" | "info" | "warn" | "error") => (message: string, fields?: Readonly<Record<string, unknown>>) =>
-      report({ type: "log", level, message, ...(fields ? { fields } : {}), ...observed(row) });
+    const log =
+      (level: "debug" | "info" | "warn" | "error") => (message: string, fields?: Readonly<Record<string, unknown>>) =>
+        report({ type: "log", level, message, ...(fields ? { fields } : {}), ...observed(row) });
     return {
       get debug() {
         return log("debug");
@@ -581,7 +591,11 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
   function outcomeOf(lease: Lease, result: ExecutionResult): Ending {
     switch (result.kind) {
       case "succeeded":
-        return { verdict: "succeeded", output: result.output, followUps: result.followUps.map((command) => command.json) };
+        return {
+          verdict: "succeeded",
+          output: result.output,
+          followUps: result.followUps.map((command) => command.json),
+        };
       case "snoozed":
         return {
           verdict: "snooze",
@@ -590,7 +604,10 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
           error: { code: "snoozed", message: "Put off by its handler" },
         };
       case "cancelled":
-        return { verdict: "cancelled", error: { code: "cancelled", message: result.end.reason ?? "Cancelled by its handler" } };
+        return {
+          verdict: "cancelled",
+          error: { code: "cancelled", message: result.end.reason ?? "Cancelled by its handler" },
+        };
       case "failed":
         if (lease.reason?.code === "ORCHESTRATUM_STOPPED") return stoppedOutcome(lease.row);
         if (lease.cancelled) return cancelledOutcome(result.error === lease.reason ? undefined : result.error);
@@ -657,11 +674,7 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
   }
 
   /** Records an end that needs no handler, for what was claimed and not started. */
-  async function record(
-    row: ClaimedRow,
-    outcome: Ending,
-    until: number,
-  ): Promise<void> {
+  async function record(row: ClaimedRow, outcome: Ending, until: number): Promise<void> {
     const lease = new Lease(row, undefined, clock.now(), until);
     leases.set(lease.key, lease);
     await conclude(lease, outcome);
@@ -691,7 +704,10 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
 
   function sayLost(lease: Lease, reason: "expired" | "taken"): void {
     counts.lost++;
-    abort(lease, new AttemptAbortedError("ORCHESTRATUM_LEASE_LOST", "The lease was lost: somebody else may have the command"));
+    abort(
+      lease,
+      new AttemptAbortedError("ORCHESTRATUM_LEASE_LOST", "The lease was lost: somebody else may have the command"),
+    );
     report({ type: "lease_lost", worker: id, reason, ...observed(lease.row) });
   }
 
@@ -733,7 +749,9 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
     if (lease.over) return;
     void conclude(
       lease,
-      lease.cancelled ? cancelledOutcome(new Error(`Its handler ignored the signal for ${abortGraceMs} ms`)) : stoppedOutcome(lease.row),
+      lease.cancelled
+        ? cancelledOutcome(new Error(`Its handler ignored the signal for ${abortGraceMs} ms`))
+        : stoppedOutcome(lease.row),
     );
   }
 
@@ -751,9 +769,10 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
 
   function ring(): void {
     const now = clock.now();
-    const blockedMs = now - (alarm?.at ?? now);
+    const lateMs = now - (alarm?.at ?? now);
+    alarm?.timer.cancel();
     alarm = undefined;
-    if (leases.size > 0 && blockedMs > Math.max(leaseMs / 6, 200)) sayBlocked(blockedMs);
+    if (leases.size > 0 && lateMs > blockedMs) sayBlocked(lateMs);
 
     let next = now + leaseMs / 10;
     const flush: Lease[] = [];
@@ -790,12 +809,12 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
     if (leases.size > 0 || aborted.size > 0) alarmAt(Math.min(next, beatAt));
   }
 
-  function sayBlocked(blockedMs: number): void {
+  function sayBlocked(lateMs: number): void {
     const suspects = [...leases.values()].filter((lease) => !lease.settled).sort((a, b) => b.syncMs - a.syncMs);
     report({
       type: "event_loop_blocked",
       worker: id,
-      blockedMs,
+      blockedMs: lateMs,
       commands: suspects.slice(0, 10).map((lease) => observed(lease.row)),
     });
   }
@@ -825,10 +844,7 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
       await until(() => running === 0);
     }
     const flushUntil = clock.now() + flushMs;
-    await Promise.race([
-      Promise.all([looped, duties?.stop()]),
-      until(() => clock.now() >= flushUntil),
-    ]);
+    await Promise.race([Promise.all([looped, duties?.stop()]), until(() => clock.now() >= flushUntil)]);
     await until(() => finisher.size === 0 || clock.now() >= flushUntil);
     finisher.abandon();
     isRunning = false;

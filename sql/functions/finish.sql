@@ -1,6 +1,6 @@
 -- Records how attempts ended, in one batch, together with everything that follows from them.
 --
--- outcomes: [{"id", "fence", "verdict", "output", "error": {…}, "delay_ms", "until", "follow_ups": [pushed commands]}]. A verdict is a
+-- outcomes: [{"id", "fence", "verdict", "output" (or "null_output"), "error": {…}, "delay_ms", "until", "follow_ups": [pushed commands]}]. A verdict is a
 -- final status, or one of 'retry' (attempt used), 'snooze', 'release' and 'unknown' (attempt handed back). `error` is what the trail keeps of
 -- this lease. A follow-up's id is the library's own, never a user's: a twin in somebody's open transaction would make the batch wait for it.
 -- It never waits for a row lock: a row that somebody else has locked comes back as 'busy' and goes into the next batch.
@@ -28,12 +28,13 @@ begin
   with reported as materialized (
     select distinct on (r.id, r.fence) r.*
     from json_to_recordset(finish.outcomes) as r (
-      id uuid, fence int, verdict text, output json, error jsonb, delay_ms bigint, until timestamptz, follow_ups json
+      id uuid, fence int, verdict text, output json, null_output boolean, error jsonb, delay_ms bigint, until timestamptz, follow_ups json
     )
   ),
   held as materialized (
     select
-      r.id, r.fence, r.verdict, r.output, r.error, r.delay_ms, r.until, r.follow_ups, l.row, seen.id is not null as seen,
+      r.id, r.fence, r.verdict,
+      case when r.null_output then 'null'::json else r.output end as output, r.error, r.delay_ms, r.until, r.follow_ups, l.row, seen.id is not null as seen,
       case
         when l.cancel_requested and r.verdict <> 'succeeded' then 'cancelled'
         when r.verdict in ('retry', 'snooze', 'release', 'unknown') then null
@@ -111,9 +112,16 @@ begin
     union all
     select
       gen_random_uuid(), s.name, s.version, hook.name, s.queue, s.priority, finish.at, finish.at, 4, s.timeout_ms, false, s.id,
-      json_build_object('input', s.input, 'status', s.status, 'error', s.error), orchestratum.hook_metadata(s.metadata, s.id), finish.at
+      hook.input, orchestratum.hook_metadata(s.metadata, s.id), finish.at
     from settled s
-    cross join lateral (select case when s.status = 'cancelled' then 'cancellation' else 'failure' end as name) hook
+    cross join lateral (
+      select
+        case when s.status = 'cancelled' then 'cancellation' else 'failure' end as name,
+        case
+          when s.input is null then json_build_object('status', s.status, 'error', s.error)
+          else json_build_object('input', s.input, 'status', s.status, 'error', s.error)
+        end as input
+    ) hook
     where s.status <> 'succeeded'
       and s.hook is null
       and exists (select from orchestratum.handler h where h.name = s.name and hook.name = any (h.hooks))

@@ -40,7 +40,8 @@ begin
         union all
         select 'name', to_json(push.name)
         union all
-        select 'input', push.input
+        select case when json_typeof(push.input) = 'null' then 'null_input' else 'input' end,
+          case when json_typeof(push.input) = 'null' then 'true'::json else push.input end
       ) field
     )),
     push.options ->> 'id' is not null

@@ -1,0 +1,44 @@
+import { parseArgs } from "node:util";
+import { migrate, migrateDown } from "../../src/migrate.ts";
+import { openDatabase } from "./database.ts";
+import type { CliCommand } from "./main.ts";
+import { requireSchema } from "./schema.ts";
+
+export const migrateCommand: CliCommand = {
+  usage: `Usage: orchestratum migrate [--down] [--database <url or directory>] [--schema <name>]
+
+Brings the schema up to date. It may be run as often as one likes, and by many at once.
+
+  --down            undoes the newest migration, with what it had added: for development
+  --database        postgres://…, or a directory for the embedded database [DATABASE_URL]
+  --schema          the name of the schema [orchestratum]
+
+Examples:
+  orchestratum migrate --database postgres://localhost/app
+  orchestratum migrate --database ./data --schema jobs
+  DATABASE_URL=postgres://localhost/app orchestratum migrate --down
+`,
+
+  async run(args) {
+    const { values } = parseArgs({
+      args,
+      options: { down: { type: "boolean" }, database: { type: "string" }, schema: { type: "string" } },
+    });
+    const schema = requireSchema(values.schema);
+    const database = await openDatabase(values.database);
+    try {
+      if (values.down) {
+        const undone = await migrateDown(database, { schema });
+        console.log(undone === undefined ? "Nothing to undo" : `Undone: ${undone}`);
+        return;
+      }
+      const { applied, functionsReplaced, newer } = await migrate(database, { schema });
+      for (const name of applied) console.log(`Applied: ${name}`);
+      if (functionsReplaced) console.log("Functions replaced");
+      if (newer) console.log("Nothing changed: a newer release has migrated this database");
+      else if (applied.length === 0 && !functionsReplaced) console.log("Nothing to apply");
+    } finally {
+      await database.close();
+    }
+  },
+};
