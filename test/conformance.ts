@@ -7,12 +7,12 @@
 import * as v from "valibot";
 import {
   type AnyContract,
-  cancel,
   type CommandOutcome,
+  cancel,
   createOrchestrator,
   type Definition,
-  defineCommand,
   type Driver,
+  defineCommand,
   type Handler,
   type Observation,
   type Orchestrator,

@@ -1,33 +1,35 @@
 /** Makes `N passed, N failed` the last line of a test run. What did not run did not pass. */
 
-import type { Reporter, TestModule } from "vitest/node";
-
-const endings = { passed: 0, failed: 0 };
-
-function count(modules: readonly TestModule[], unhandledErrors: readonly unknown[]): void {
-  endings.passed = 0;
-  endings.failed = unhandledErrors.length;
-  for (const module of modules) {
-    let tests = 0;
-    for (const test of module.children.allTests()) {
-      tests += 1;
-      endings[test.result().state === "passed" ? "passed" : "failed"] += 1;
-    }
-    // A file that cannot be loaded has no tests, and its error belongs to none.
-    if (tests === 0 || module.errors().length > 0) endings.failed += 1;
-  }
-}
-
-const print = (): void => console.log(`${endings.passed} passed, ${endings.failed} failed`);
+import type { Reporter, TestModule, Vitest } from "vitest/node";
 
 export default class LastLine implements Reporter {
-  #ending = false;
+  #line: string | undefined;
+  /** Chosen by name (`-t`): what was not chosen is none of this run. */
+  #isSelection = false;
+
+  onInit(vitest: Vitest): void {
+    this.#isSelection = vitest.config.testNamePattern !== undefined;
+  }
 
   onTestRunEnd(modules: readonly TestModule[], unhandledErrors: readonly unknown[]): void {
-    count(modules, unhandledErrors);
     // Other reporters, and the teardown, may still have something to say.
-    if (!this.#ending) process.once("exit", print);
-    this.#ending = true;
-    if (endings.failed > 0) process.exitCode = 1;
+    if (this.#line === undefined) process.once("exit", () => console.log(this.#line));
+    const { passed, failed } = this.#count(modules);
+    const allFailed = failed + unhandledErrors.length;
+    this.#line = `${passed} passed, ${allFailed} failed`;
+    if (allFailed > 0) process.exitCode = 1;
+  }
+
+  #count(modules: readonly TestModule[]): { passed: number; failed: number } {
+    let passed = 0;
+    let failed = 0;
+    for (const module of modules) {
+      const states = Array.from(module.children.allTests(), (test) => test.result().state);
+      passed += states.filter((state) => state === "passed").length;
+      failed += states.filter((state) => state !== "passed" && !(state === "skipped" && this.#isSelection)).length;
+      // A file that cannot be loaded has no tests, and its error belongs to none.
+      if (module.errors().length > 0 || states.length === 0) failed += 1;
+    }
+    return { passed, failed };
   }
 }

@@ -1,0 +1,185 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { createOrchestrator, defineCommand, migrationScript, migrationState } from "orchestratum";
+import { pglite } from "orchestratum/pglite";
+import { postgresJs } from "orchestratum/postgres-js";
+import { afterAll, afterEach, expect, test, vi } from "vitest";
+import { createDatabase, type Database } from "../database.ts";
+
+const main = fileURLToPath(new URL("../../adapters/cli/main.ts", import.meta.url));
+const checkout = fileURLToPath(new URL("../..", import.meta.url));
+
+const folder = mkdtempSync(join(tmpdir(), "orchestratum-cli-"));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const databases: Database[] = [];
+afterAll(() => Promise.all(databases.map((database) => database.drop())));
+
+async function database(options: { migrated?: boolean } = {}): Promise<Database> {
+  const made = await createDatabase(options);
+  databases.push(made);
+  return made;
+}
+
+const children = new Set<ChildProcess>();
+afterEach(() => {
+  for (const child of children) child.kill("SIGKILL");
+  children.clear();
+});
+
+/** Starts the command line as a process of its own, as `npx orchestratum` would. */
+function start(args: string[], environment: Record<string, string> = {}) {
+  const { DATABASE_URL: _, ...inherited } = process.env;
+  const child = spawn(process.execPath, ["--import", import.meta.resolve("tsx"), main, ...args], {
+    cwd: folder,
+    env: { ...inherited, TSX_TSCONFIG_PATH: join(checkout, "tsconfig.json"), ...environment },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  children.add(child);
+  const output = { stdout: "", stderr: "" };
+  child.stdout.on("data", (chunk: Buffer) => void (output.stdout += chunk.toString()));
+  child.stderr.on("data", (chunk: Buffer) => void (output.stderr += chunk.toString()));
+  const ended = new Promise<{ code: number | null; stdout: string; stderr: string }>((resolve) => {
+    child.on("close", (code) => {
+      children.delete(child);
+      resolve({ code, ...output });
+    });
+  });
+  return { child, output, ended };
+}
+
+const run = (args: string[], environment?: Record<string, string>) => start(args, environment).ended;
+
+test("orchestratum --help shows the commands, and each command's --help its examples", async () => {
+  const general = await run(["--help"]);
+  expect(general).toMatchObject({ code: 0, stderr: "" });
+  for (const command of ["migrate", "sql", "work"]) {
+    expect(general.stdout).toContain(`  ${command}`);
+    const { code, stdout } = await run([command, "--help"]);
+    expect({ command, code }).toEqual({ command, code: 0 });
+    expect(stdout).toMatch(/^Usage: orchestratum .*\n[^]*Examples:\n/);
+  }
+  expect((await run(["--version"])).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
+});
+
+test.each([
+  [[], /^$/],
+  [["shout"], /^Cannot run "shout": the commands are migrate, sql, work\n/],
+  [["constructor"], /^Cannot run "constructor"/],
+  [["migrate"], /^Cannot open a database: neither --database nor DATABASE_URL says which\n/],
+  [["migrate", "--database", "mysql://localhost"], /^Cannot open database "mysql:\/\/localhost": it must be postgres:/],
+  [["migrate", "--dwon"], /^Unknown option '--dwon'/],
+  [["migrate", "--schema", "Not One", "--database", "data"], /^Cannot use schema "Not One": its name must match /],
+  [["sql", "--from", "99"], /^Cannot print migrations as from must be 0 to \d+: current value is 99\n/],
+  [["work"], /^Cannot work: one module is wanted, got 0\n/],
+  [["work", "none.mjs"], /^Cannot load "none.mjs": there is no such file\n/],
+  [
+    ["work", "a.mjs", "--concurrency", "many"],
+    /^Cannot work as --concurrency must be a number: current value is "many"\n/,
+  ],
+])("orchestratum %j is misuse: exit code 2, the reason and the usage", async (args, reason) => {
+  const { code, stdout, stderr } = await run(args);
+  expect(code).toBe(2);
+  expect(stderr).toMatch(reason);
+  expect(stdout + stderr).toContain("Usage: orchestratum");
+});
+
+test("orchestratum migrate brings a server up to date, and goes back step by step", async () => {
+  const { url, sql } = await database({ migrated: false });
+  const first = await run(["migrate", "--database", url]);
+  expect(first).toMatchObject({ code: 0, stderr: "" });
+  expect(first.stdout).toMatch(/^Applied: 0001_create_commands\n(Applied: .*\n)*Functions replaced\n$/);
+  expect(await run(["migrate"], { DATABASE_URL: url })).toMatchObject({ code: 0, stdout: "Nothing to apply\n" });
+  const { applied } = await migrationState(postgresJs(sql));
+  for (const name of applied.toReversed()) {
+    expect(await run(["migrate", "--down", "--database", url])).toMatchObject({ code: 0, stdout: `Undone: ${name}\n` });
+  }
+  expect(await run(["migrate", "--down", "--database", url])).toMatchObject({ code: 0, stdout: "Nothing to undo\n" });
+});
+
+test("orchestratum migrate takes a directory and another schema", async () => {
+  const { code } = await run(["migrate", "--database", "data", "--schema", "user"]);
+  expect(code).toBe(0);
+  await using opened = await pglite(join(folder, "data"));
+  expect((await migrationState(opened, { schema: "user" })).pending).toEqual([]);
+});
+
+test("orchestratum migrate fails with exit code 1 and one line where there is no server", async () => {
+  const { code, stderr } = await run(["migrate", "--database", "postgres://127.0.0.1:1/none"]);
+  expect(code).toBe(1);
+  expect(stderr).toMatch(/ECONNREFUSED.*\n$/);
+  expect(stderr).not.toContain("Usage");
+});
+
+test("orchestratum sql prints all of what would be applied", async () => {
+  expect((await run(["sql"])).stdout).toBe(migrationScript());
+  expect((await run(["sql", "--schema", "user", "--from", "1"])).stdout).toBe(
+    migrationScript({ schema: "user", from: 1 }),
+  );
+});
+
+const greet = defineCommand({ name: "greet" });
+
+const handlersModule = (name: string): string => {
+  const path = join(folder, name);
+  writeFileSync(
+    path,
+    `import { defineCommand } from ${JSON.stringify(join(checkout, "src/index.ts"))};
+export const greeting = defineCommand({ name: "greet" }).handle(() => {});
+export const somethingElse = 1;
+`,
+  );
+  return path;
+};
+
+test("orchestratum work runs a module's handlers until SIGTERM, and ends with exit code 0", async () => {
+  const { url, sql } = await database({ migrated: false });
+  const { child, output, ended } = start([
+    ...["work", handlersModule("handlers.mjs"), "--database", url, "--migrate", "--verbose"],
+    ...["--queues", "default,mail", "--concurrency", "2"],
+  ]);
+  await vi.waitFor(() => expect(output.stderr).toContain("worker_started"), { timeout: 30_000 });
+  expect(output.stderr).toMatch(/queues=default,mail/);
+  const orchestrator = createOrchestrator({ database: postgresJs(sql), commands: [greet] });
+  const { id } = await orchestrator.push(greet({ queue: "mail" }));
+  expect(await orchestrator.waitFor(id)).toMatchObject({ status: "succeeded" });
+  await orchestrator.stop();
+  child.kill("SIGTERM");
+  const { code, stderr } = await ended;
+  expect({ code, stderr }).toMatchObject({ code: 0, stderr: expect.stringMatching(/ worker_stopped /) });
+  expect(stderr).toContain(` command_finished `);
+  expect(stderr).toContain(`id=${id}`);
+});
+
+test("orchestratum work runs the orchestrator that a module exports by default", async () => {
+  const { url, sql } = await database();
+  writeFileSync(
+    join(folder, "orchestrator.mjs"),
+    `import { createOrchestrator } from ${JSON.stringify(join(checkout, "src/index.ts"))};
+import { postgresJs } from ${JSON.stringify(join(checkout, "adapters/postgres-js.ts"))};
+import { greeting } from "./handlers-too.mjs";
+export default createOrchestrator({ database: postgresJs(process.env.APP_DATABASE), handlers: [greeting] });
+`,
+  );
+  handlersModule("handlers-too.mjs");
+  const misused = await run(["work", "orchestrator.mjs", "--schema", "a"], { APP_DATABASE: url });
+  expect(misused).toMatchObject({ code: 2, stderr: expect.stringContaining("leave out --database and --schema") });
+
+  const { child, ended } = start(["work", "./orchestrator.mjs"], { APP_DATABASE: url });
+  const orchestrator = createOrchestrator({ database: postgresJs(sql), commands: [greet] });
+  const { id } = await orchestrator.push(greet());
+  expect(await orchestrator.waitFor(id)).toMatchObject({ status: "succeeded" });
+  await orchestrator.stop();
+  child.kill("SIGINT");
+  expect(await ended).toMatchObject({ code: 0 });
+});
+
+test("orchestratum work fails with exit code 1 where a module has no handlers", async () => {
+  writeFileSync(join(folder, "empty.mjs"), "export const one = 1;\n");
+  const { code, stderr } = await run(["work", "empty.mjs", "--database", "unused"]);
+  expect(code).toBe(1);
+  expect(stderr).toBe("Cannot register handlers: the module exports none, only one\n");
+});
