@@ -6,7 +6,7 @@
  * statement was sent (PGlite, inside an open transaction) can see it. A batch that the database refuses because of what
  * is in it is split in halves until the item is found that is to blame (DESIGN: section 5, poison rows).
  */
-import { isPoison } from "./database.ts";
+import { isLeadersFault, isPoison } from "./database.ts";
 
 export interface Batcher<Item, Result> {
   /** Resolves with the item's result once the batch that it went with is written. */
@@ -27,10 +27,14 @@ export interface BatcherOptions<Item, Result> {
   flights?: number;
 }
 
+const again = Symbol("again");
+
 interface Entry<Item, Result> {
   readonly item: Item;
   resolve(result: Result): void;
   reject(error: unknown): void;
+  /** Sends it once more, in a batch that it leads itself or gets on. */
+  again(): void;
 }
 
 export function createBatcher<Item, Result>(options: BatcherOptions<Item, Result>): Batcher<Item, Result> {
@@ -39,6 +43,21 @@ export function createBatcher<Item, Result>(options: BatcherOptions<Item, Result
   let size = 0;
   let free = options.flights ?? 1;
   const turns: (() => void)[] = [];
+
+  function board(item: Item): Promise<Result | typeof again> {
+    return new Promise((resolve, reject) => {
+      const bytes = options.bytesOf(item);
+      const entry = { item, resolve, reject, again: () => resolve(again) };
+      size++;
+      if (!open || open.entries.length >= options.maxCount || open.bytes + bytes > options.maxBytes) {
+        open = { entries: [entry], bytes };
+        void lead(open);
+      } else {
+        open.entries.push(entry);
+        open.bytes += bytes;
+      }
+    });
+  }
 
   async function lead(batch: Batch): Promise<void> {
     // Whoever adds in the same moment still gets on.
@@ -62,6 +81,9 @@ export function createBatcher<Item, Result>(options: BatcherOptions<Item, Result
         const half = entries.length >> 1;
         await write(entries.slice(0, half));
         await write(entries.slice(half));
+      } else if (isLeadersFault(error)) {
+        entries[0]?.reject(error);
+        for (const entry of entries.slice(1)) entry.again();
       } else {
         for (const entry of entries) entry.reject(error);
       }
@@ -72,18 +94,11 @@ export function createBatcher<Item, Result>(options: BatcherOptions<Item, Result
     get size() {
       return size;
     },
-    add(item) {
-      return new Promise((resolve, reject) => {
-        const bytes = options.bytesOf(item);
-        size++;
-        if (!open || open.entries.length >= options.maxCount || open.bytes + bytes > options.maxBytes) {
-          open = { entries: [{ item, resolve, reject }], bytes };
-          void lead(open);
-        } else {
-          open.entries.push({ item, resolve, reject });
-          open.bytes += bytes;
-        }
-      });
+    async add(item) {
+      for (;;) {
+        const result = await board(item);
+        if (result !== again) return result;
+      }
     },
   };
 }

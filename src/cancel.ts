@@ -55,10 +55,11 @@ export async function cancelCommands(
       results.set(row.id, result);
       if (result === "busy" && clock.now() < until) busy.push(row.id);
       if (result === "requested") hints.cancel(row.id);
-      if (row.awaited) hints.finished(row.id);
+      // A reply that was lost would have said who waits.
+      if (row.awaited || (result === "finished" && troubles > 0)) hints.finished(row.id);
     }
     left = [...left.slice(maxBatchCommands), ...busy];
     if (busy.length > 0) await pause(clock, repeatDelayMs(clock, Math.min(attempt, 4), 250));
   }
-  return results;
+  return new Map(ids.map((id) => [id, results.get(id.toLowerCase()) as CancelResult]));
 }

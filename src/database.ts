@@ -109,11 +109,17 @@ export function isPoison(error: unknown): boolean {
   return ["22", "23", "54"].includes(sqlState(error)?.slice(0, 2) ?? "");
 }
 
+/** Whether a batch was refused because of where it was sent from: what its leader did, and the others did not. */
+export function isLeadersFault(error: unknown): boolean {
+  return (error as { code?: unknown } | null)?.code === "ORCHESTRATUM_WOULD_DEADLOCK";
+}
+
 /** Whether the same statement may succeed when it is sent again: connections, resources, an operator, a lock, a clash. */
 export function isPassing(error: unknown): boolean {
   const state = sqlState(error);
   if (state === undefined) return isConnectionError(error);
-  return ["08", "40", "53", "55", "57", "58"].includes(state.slice(0, 2));
+  // 25006: the server is read-only, as after a failover, until the right one is found.
+  return ["08", "40", "53", "55", "57", "58"].includes(state.slice(0, 2)) || state === "25006";
 }
 
 /** An error without a SQLSTATE came from the driver or the network, unless it is one of the language's own (a bug). */
@@ -122,7 +128,7 @@ function isConnectionError(error: unknown): boolean {
     error instanceof TypeError ||
     error instanceof RangeError ||
     error instanceof SyntaxError ||
-    (error as { code?: unknown })?.code === "ORCHESTRATUM_WOULD_DEADLOCK" ||
+    isLeadersFault(error) ||
     error instanceof NotMigratedError
   );
 }

@@ -12,7 +12,8 @@ export interface Queryable {
    * Runs one statement and answers its rows.
    *
    * An adapter MUST return ids, JSON and 64-bit integers as the text that the statement casts them to, MUST reject
-   * with an error that carries the server's SQLSTATE in `code` or `errno`, and SHOULD cancel the statement when
+   * with an error that carries the server's SQLSTATE in `code` or `errno` (and is no TypeError, RangeError or SyntaxError
+   * where it was the network's fault: those are taken for mistakes, and not tried again), and SHOULD cancel the statement when
    * `signal` aborts. The core races a deadline of its own in any case.
    */
   query<Row>(text: string, params: readonly Param[], options?: { signal?: AbortSignal }): Promise<Row[]>;

@@ -22,8 +22,15 @@ export interface DutiesOptions {
   readonly report: Observer;
   /** The share of the fleet's time that a rescan may take. */
   readonly rescanBudget: number;
-  /** Claims from below; resolves with whether it could, and found anything. */
-  readonly rescan: (queue: string) => Promise<"found" | "nothing" | "no room">;
+  /** Claims from below. */
+  readonly rescan: (queue: string) => Promise<Rescan>;
+}
+
+/** What a rescan came to. */
+export interface Rescan {
+  readonly result: "found" | "nothing" | "no room";
+  /** How long its claim took. */
+  readonly ms: number;
 }
 
 interface Duty {
@@ -45,6 +52,10 @@ interface TakenRow {
 
 const leaseMs = 60_000;
 const minRescanMs = 1_000;
+/** Not longer, whatever a rescan took: what it alone would find waits that long. */
+const maxRescanMs = 60_000;
+/** A duty that the table does not know (restored, truncated) is registered and asked for again after this time. */
+const askAgainMs = 5_000;
 
 export function createDuties(options: DutiesOptions): Duties {
   const { database, worker, clock, report } = options;
@@ -59,11 +70,10 @@ export function createDuties(options: DutiesOptions): Duties {
       wanted: false,
       askAt: clock.now(),
       async run() {
-        const startedAt = clock.now();
         duty.wanted = false;
-        const result = await options.rescan(queue);
+        const { result, ms } = await options.rescan(queue);
         if (result !== "nothing") duty.wanted = true;
-        return Math.max(minRescanMs, (clock.now() - startedAt) / options.rescanBudget);
+        return Math.min(Math.max(minRescanMs, ms / options.rescanBudget), maxRescanMs);
       },
     };
     duties.set(duty.name, duty);
@@ -82,10 +92,14 @@ export function createDuties(options: DutiesOptions): Duties {
     return Math.min(Math.max((turn?.turn_ms ?? 0) / 8, 60_000), 3_600_000);
   }
 
+  async function register(): Promise<void> {
+    await database.run("registerDuties", [JSON.stringify([...duties.keys()])]);
+  }
+
   async function loop(): Promise<void> {
     for (let attempt = 1; !stopped; attempt++) {
       try {
-        await database.run("registerDuties", [JSON.stringify([...duties.keys()])]);
+        await register();
         break;
       } catch (error) {
         report({ type: "database_trouble", operation: "registerDuties", error, attempt });
@@ -101,7 +115,9 @@ export function createDuties(options: DutiesOptions): Duties {
         continue;
       }
       try {
-        const names = wanted.filter((duty) => duty.askAt <= now).map((duty) => duty.name);
+        const due = wanted.filter((duty) => duty.askAt <= now);
+        const names = due.map((duty) => duty.name);
+        for (const duty of due) duty.askAt = now + askAgainMs;
         const rows = await database.run<TakenRow>("takeDuty", [worker, JSON.stringify(names), leaseMs]);
         const asked = clock.now();
         for (const row of rows) {
@@ -109,6 +125,7 @@ export function createDuties(options: DutiesOptions): Duties {
           // Not at once again, or two workers that are due together ask in turns as fast as they can.
           if (duty && !row.taken) duty.askAt = asked + Math.max(row.due_in_ms, 50) * (1 + clock.random() / 10);
         }
+        if (rows.length < names.length) await register();
         for (const row of rows) if (row.taken) await perform(duties.get(row.name) as Duty, row.fence);
         attempt = 0;
       } catch (error) {

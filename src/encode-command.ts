@@ -172,6 +172,9 @@ function encodeHead(command: Command, { defaults = none, followUp = false, newId
 
 const none: CommandOptions = Object.freeze({});
 
+/** Room for a correlation id and a causation id. */
+const inheritedIdsBytes = 200;
+
 /** What of the metadata is text, where it is there at all. */
 const texts = ["correlationId", "causationId", "source", "issuedAt", "traceparent", "tracestate"] as const;
 
@@ -197,7 +200,8 @@ function encodeMetadata({ contract, options }: Command, { defaults, inherited }:
       `${attempt}: metadata.actor must be an object with the strings id and type, got ${shown(actor)}`,
     );
   }
-  const text = toJson(metadata, maxMetadataBytes);
+  // What a parent was allowed its follow-ups inherit, and two ids beside it.
+  const text = toJson(metadata, inherited === undefined ? maxMetadataBytes : maxMetadataBytes + inheritedIdsBytes);
   if (text.issues === undefined) return text.json === "{}" ? undefined : text;
   if (text.tooLarge) throw new RangeError(`${attempt}: metadata must have at most ${maxMetadataBytes} bytes as JSON`);
   throw new TypeError(`${attempt}: its metadata is invalid: ${formatIssues(text.issues)}`);

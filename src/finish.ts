@@ -9,6 +9,7 @@ import type { Clock } from "./clock.ts";
 import { type Database, isPoison, repeatDelayMs } from "./database.ts";
 import type { ErrorRecord } from "./failure.ts";
 import type { Due, Hints } from "./hints.ts";
+import { utf8Bytes } from "./json.ts";
 import { maxBatchBytes, maxBatchCommands } from "./limits.ts";
 import type { Observer, Verdict } from "./observation.ts";
 import { pause } from "./wakeup.ts";
@@ -28,6 +29,8 @@ export interface Outcome {
   readonly until?: string | undefined;
   /** Encoded commands, as JSON. */
   readonly followUps?: readonly string[] | undefined;
+  /** Their queues. */
+  readonly followUpQueues?: readonly string[] | undefined;
 }
 
 export interface Finisher {
@@ -71,7 +74,7 @@ export function createFinisher(options: FinisherOptions): Finisher {
     write,
     maxCount: maxBatchCommands,
     maxBytes: maxBatchBytes,
-    bytesOf: (item) => item.json.length,
+    bytesOf: (item) => utf8Bytes(item.json),
   });
 
   /** Everything but poison is the database's trouble, a full disk among it: tried again until it is over. */
@@ -83,6 +86,7 @@ export function createFinisher(options: FinisherOptions): Finisher {
         if (isPoison(error) || abandoned) throw error;
         report({ type: "database_trouble", operation: statement, error, attempt });
         await pause(clock, repeatDelayMs(clock, attempt, 5_000));
+        if (abandoned) throw error;
       }
     }
   }
@@ -118,7 +122,7 @@ export function createFinisher(options: FinisherOptions): Finisher {
       if (result === "repeated") {
         // The reply that was lost would have said who waits, and what became due.
         hints.finished(outcome.id);
-        hints.wake(options.queues);
+        hints.wake([...new Set([...options.queues, ...(outcome.followUpQueues ?? [])])]);
         return "accepted";
       }
       await pause(clock, repeatDelayMs(clock, Math.min(attempt, 3), 250));

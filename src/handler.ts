@@ -209,7 +209,8 @@ export function snooze(until: Date | { readonly delayMs: number }): Snooze {
     return Object.freeze({ [kind]: "snooze" as const, until: undefined, delayMs: until.delayMs });
   }
   requireTime("Cannot snooze", "until", until);
-  return Object.freeze({ [kind]: "snooze" as const, until, delayMs: undefined });
+  // Copied: a Date can be changed after it was checked.
+  return Object.freeze({ [kind]: "snooze" as const, until: new Date(until), delayMs: undefined });
 }
 
 /** Ends the command as cancelled: `return cancel("The order was withdrawn")`. */

@@ -56,9 +56,28 @@ const debounceMs = 5;
 /** A probe that is not heard within this time was not heard. */
 const probeTimeoutMs = 2_000;
 const probeEveryMs = 15_000;
+/** How long a silent connection is left before it is replaced, at most. */
+const maxSilenceMs = 10 * 60_000;
+/** How long closing may take. */
+const closeMs = 5_000;
+/** The latest time that JavaScript knows, in ms. */
+const latestMs = 8.64e15;
 const maxWatched = 10_000;
+/** Most transactions that one query asks for. */
+const maxLooked = 1_000;
 const firstLookMs = 5;
 const slowestLookMs = 1_000;
+
+/** One for each queue says all that its workers need to know. */
+export function earliest(dues: readonly Due[]): Due[] {
+  const first = new Map<string, Due>();
+  for (const due of dues) {
+    const known = first.get(due.queue);
+    // As text: in PostgreSQL's form a time without a fraction sorts before one with, and an earlier one before a later.
+    if (!known || due.available_at < known.available_at) first.set(due.queue, due);
+  }
+  return [...first.values()];
+}
 
 export function createHints(database: Database, clock: Clock, report: Observer): Hints {
   const receivers = new Set<HintReceiver>();
@@ -89,6 +108,7 @@ export function createHints(database: Database, clock: Clock, report: Observer):
   }
 
   function sendDue(queue: string, fromMs: number): void {
+    if (closed) return;
     const window = windows.get(queue);
     if (window) {
       window.from = Math.min(window.from ?? Number.POSITIVE_INFINITY, fromMs);
@@ -121,7 +141,8 @@ export function createHints(database: Database, clock: Clock, report: Observer):
       } catch (error) {
         // Only a hint: those who poll find what it told of.
         report({ type: "database_trouble", operation: "notify", error, attempt: 1 });
-        if (!closed) await pause(clock, 100);
+        if (closed) return;
+        await pause(clock, 100);
       }
     }
   }
@@ -152,7 +173,7 @@ export function createHints(database: Database, clock: Clock, report: Observer):
         continue;
       }
       // One query for all that are open, whichever is due: that costs nothing more.
-      const ids = [...watched.keys()].slice(0, 1_000);
+      const ids = [...watched.keys()].slice(0, maxLooked);
       try {
         const rows = await database.run<{ transaction_id: string; status: string }>("lookAtTransactions", [
           JSON.stringify(ids),
@@ -172,7 +193,11 @@ export function createHints(database: Database, clock: Clock, report: Observer):
         if (!watch) continue;
         watch.delayMs = Math.min(watch.delayMs * 2, slowestLookMs);
         watch.lookAt = later + watch.delayMs;
+        // To the end: with more than one query may ask for, the others come first next time.
+        watched.delete(id);
+        watched.set(id, watch);
       }
+      if (watched.size > maxLooked) await watchWakeup.sleep(firstLookMs);
     }
   }
 
@@ -185,26 +210,35 @@ export function createHints(database: Database, clock: Clock, report: Observer):
   let nonce = "";
   let probeTimer: Timer | undefined;
   const listenWakeup = createWakeup(clock);
+  /** Connections in a row on which nothing was heard. */
+  let silences = 0;
   let probedAt = Number.NEGATIVE_INFINITY;
 
   function prove(result: boolean): void {
     probeTimer?.cancel();
     probeTimer = undefined;
     proven = result;
+    if (result) silences = 0;
     if (said !== result) {
       said = result;
       report({ type: "listening", proven: result });
+      // Who slept because notifications would come sleeps no longer than a poll from now on.
+      if (!result) tell((receiver) => receiver.reconnected?.());
     }
   }
 
   function probe(force = false): void {
-    if (!listener || closed || probeTimer || (!force && clock.now() - probedAt < probeEveryMs)) return;
+    if (!listener || closed) return;
+    if (!force && (probeTimer || clock.now() - probedAt < probeEveryMs)) return;
+    // One that is out was lost with the connection before.
+    probeTimer?.cancel();
     probedAt = clock.now();
     nonce = uuidv7();
     send(`n ${nonce}`);
     probeTimer = clock.after(probeTimeoutMs, () => {
       probeTimer = undefined;
       prove(false);
+      silences++;
       void replace();
     });
   }
@@ -212,8 +246,13 @@ export function createHints(database: Database, clock: Clock, report: Observer):
   function receivePayload(payload: string): void {
     const [kind, name, rest] = payload.split(" ");
     if (name === undefined) return;
-    if (kind === "q") tell((receiver) => receiver.due?.(name, Number(rest ?? 0) * 1000));
-    else if (kind === "c") tell((receiver) => receiver.cancel?.(name));
+    if (kind === "q") {
+      const fromMs = Number(rest);
+      // Anybody may notify: what is no time counts as long ago, which only makes the receivers look at everything.
+      const from = fromMs >= 0 && fromMs <= latestMs ? fromMs : 0;
+      tell((receiver) => receiver.due?.(name, from * 1000));
+    }
+    if (kind === "c") tell((receiver) => receiver.cancel?.(name));
     else if (kind === "f") tell((receiver) => receiver.finished?.(name));
     else if (kind === "n" && name === nonce) prove(true);
   }
@@ -228,12 +267,14 @@ export function createHints(database: Database, clock: Clock, report: Observer):
   async function replace(): Promise<void> {
     const old = listener;
     listener = undefined;
-    listening = undefined;
     try {
       await old?.close();
     } catch (error) {
       report({ type: "database_trouble", operation: "listen", error, attempt: 1 });
     }
+    // Behind a pooler the next one will be as silent: it is tried less and less often.
+    if (silences > 1) await listenWakeup.sleep(Math.min(probeTimeoutMs * 2 ** silences, maxSilenceMs));
+    listening = undefined;
     if (!closed && receivers.size > 0) await listen();
   }
 
@@ -260,6 +301,7 @@ export function createHints(database: Database, clock: Clock, report: Observer):
   }
 
   const loops = Promise.all([sendLoop(), watchLoop()]);
+  let closing: Promise<void> | undefined;
 
   return {
     due,
@@ -267,7 +309,7 @@ export function createHints(database: Database, clock: Clock, report: Observer):
       // More open transactions than anybody has: the poll finds what they push.
       if (watched.size >= maxWatched || closed) return;
       const watch = watched.get(transactionId);
-      if (watch) watch.dues.push(...dues);
+      if (watch) watch.dues = earliest([...watch.dues, ...dues]);
       else {
         watched.set(transactionId, { dues: [...dues], lookAt: clock.now() + firstLookMs, delayMs: firstLookMs });
         watchWakeup.raise();
@@ -296,18 +338,32 @@ export function createHints(database: Database, clock: Clock, report: Observer):
       return proven;
     },
     probe,
-    async close() {
-      if (closed) return;
-      closed = true;
-      for (const timer of timers) timer.cancel();
-      // What a trailing edge still held goes out now: it may tell of what a stopping worker handed back.
-      for (const [queue, window] of windows) if (window.from !== undefined) outgoing.add(`q ${queue} ${window.from}`);
-      windows.clear();
-      probeTimer?.cancel();
-      outgoingWakeup.raise();
-      watchWakeup.raise();
-      listenWakeup.raise();
-      await Promise.all([loops, listening, listener?.close()]);
+    close() {
+      closing ??= close();
+      return closing;
     },
   };
+
+  async function close(): Promise<void> {
+    closed = true;
+    for (const timer of timers) timer.cancel();
+    // What a trailing edge still held goes out now: it may tell of what a stopping worker handed back.
+    for (const [queue, window] of windows) if (window.from !== undefined) outgoing.add(`q ${queue} ${window.from}`);
+    windows.clear();
+    probeTimer?.cancel();
+    outgoingWakeup.raise();
+    watchWakeup.raise();
+    listenWakeup.raise();
+    let ended = false;
+    const end = Promise.all([loops, listener?.close()])
+      .catch((error: unknown) => report({ type: "database_trouble", operation: "close", error, attempt: 1 }))
+      .finally(() => {
+        ended = true;
+      });
+    // A database that does not answer must not keep anybody from stopping.
+    const limit = createWakeup(clock);
+    void end.then(() => limit.raise());
+    await limit.sleep(closeMs);
+    if (!ended) report({ type: "database_unresponsive", operation: "close", afterMs: closeMs });
+  }
 }

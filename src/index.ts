@@ -57,4 +57,5 @@ export { CommandConflictError } from "./push.ts";
 export type { StandardSchemaV1 } from "./standard-schema.ts";
 export type { Issue } from "./validate.ts";
 export { StoppedError, UnknownCommandError, type WaitOptions, WaitTimeoutError } from "./wait-for.ts";
-export type { StopOptions, Worker, WorkerCounts, WorkerOptions } from "./worker.ts";
+export type { StopOptions, Worker, WorkerCounts } from "./worker.ts";
+export type { WorkerOptions } from "./worker-options.ts";

@@ -48,6 +48,8 @@ export class Lease {
   timeoutAt: number = Number.POSITIVE_INFINITY;
   /** By this process's monotonic clock: after it, somebody else may have the command. */
   trustedUntil: number;
+  /** The handler was started. */
+  started = false;
   /** The handler has returned or thrown. */
   settled = false;
   /** An outcome is on its way, or the lease is lost: whatever else comes has no say. */
@@ -75,6 +77,7 @@ export class Lease {
 
   /** The handler is about to be started: its timeout counts from here. */
   start(now: number): void {
+    this.started = true;
     this.startedAt = now;
     this.timeoutAt = now + this.row.timeout_ms;
   }

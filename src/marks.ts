@@ -50,6 +50,10 @@ export interface Marks {
   settle(plan: Plan, reply: Reply): void;
   /** Something is due in `queue` from `fromMicros` on. */
   hint(queue: string, fromMicros: number): void;
+  /** All queues are to be looked at again. */
+  lookAtAll(): void;
+  /** Whether every queue has said, since it was last hinted at, that it has nothing more. A worker may only sleep then. */
+  readonly covered: boolean;
 }
 
 export function createMarks(queues: readonly string[]): Marks {
@@ -65,6 +69,9 @@ export function createMarks(queues: readonly string[]): Marks {
       })),
     );
   }
+  /** Queues that are still to be looked at: a claim may leave some out. */
+  const uncovered = new Set<string>(queues);
+  /** Those among them that somebody hinted at. */
   const hinted = new Set<string>();
   const hintsSincePlan = new Map<string, number>();
   let turn = 0;
@@ -72,16 +79,24 @@ export function createMarks(queues: readonly string[]): Marks {
   function chooseQueues(rescan: string | undefined): readonly string[] {
     if (rescan !== undefined && rescan !== "*") return [rescan];
     if (queues.length <= maxQueues) return rotated(queues, turn++);
-    // More queues than a claim may probe: those that were hinted at come first, the rest in turn.
-    const first = [...hinted].slice(0, maxQueues - 1);
-    for (const queue of first) hinted.delete(queue);
-    const rest = rotated(
-      queues.filter((queue) => !first.includes(queue)),
-      turn,
+    // More queues than a claim may probe. Half of the places are for those that were hinted at, so that the others get
+    // their turn however many hints there are; then come those that are still to be looked at.
+    const first = rotated([...hinted], turn).slice(0, maxQueues / 2);
+    const chosen = [...new Set([...first, ...rotated([...uncovered], turn), ...rotated(queues, turn)])].slice(
+      0,
+      maxQueues,
     );
-    const chosen = [...first, ...rest.slice(0, maxQueues - first.length)];
-    turn += maxQueues - first.length;
+    turn += maxQueues;
     return chosen;
+  }
+
+  function cover(plan: Plan, reply: Reply): void {
+    if (reply.more) return;
+    for (const queue of plan.queues) {
+      if (hintsSincePlan.has(queue)) continue;
+      uncovered.delete(queue);
+      hinted.delete(queue);
+    }
   }
 
   function lower(queue: string, fromMicros: number): void {
@@ -113,13 +128,16 @@ export function createMarks(queues: readonly string[]): Marks {
 
     settle(plan, reply) {
       const last = reply.rows.reduce((most, row) => Math.max(most, row.lane), 0);
+      cover(plan, reply);
       if (plan.rescan) {
-        // What lies below the marks and was not reached this time is left for the ordinary claims.
-        if (reply.more) {
-          for (const lane of plan.lanes.slice(Math.max(last - 1, 0))) {
-            lane.mark = Number.NEGATIVE_INFINITY;
-            lane.newest = Number.NEGATIVE_INFINITY;
-          }
+        // Its oldest rows first: what lies below the mark and was not reached is left for the ordinary claims.
+        const lane = plan.lanes[last - 1];
+        if (reply.more && lane) {
+          const reached = Math.max(
+            ...reply.rows.filter((row) => row.lane === last).map((row) => parseMicros(row.available_at)),
+          );
+          lane.mark = Math.min(lane.mark, reached);
+          lane.newest = Math.min(lane.newest, reached);
         }
         return;
       }
@@ -130,9 +148,12 @@ export function createMarks(queues: readonly string[]): Marks {
       }
       plan.lanes.forEach((lane, index) => {
         const place = index + 1;
-        if (!reply.more || place < last) {
-          // Read to its end.
+        if (!reply.more) {
           lane.mark = ceiling;
+          lane.newest = ceiling;
+        } else if (place < last) {
+          // Read to its end, but for what somebody had locked for a moment: the next claim looks for that once more.
+          lane.mark = Math.max(lane.mark, Math.min(ceiling, lane.newest));
           lane.newest = ceiling;
         } else if (place === last) {
           lane.mark = Math.max(lane.mark, Math.min(ceiling, lane.newest));
@@ -144,9 +165,16 @@ export function createMarks(queues: readonly string[]): Marks {
 
     hint(queue, fromMicros) {
       if (!lanes.has(queue)) return;
+      uncovered.add(queue);
       hinted.add(queue);
       hintsSincePlan.set(queue, Math.min(hintsSincePlan.get(queue) ?? Number.POSITIVE_INFINITY, fromMicros));
       lower(queue, fromMicros);
+    },
+    lookAtAll() {
+      for (const queue of queues) uncovered.add(queue);
+    },
+    get covered() {
+      return uncovered.size === 0;
     },
   };
 }
@@ -160,7 +188,7 @@ function rotated<Item>(list: readonly Item[], by: number): Item[] {
 export function parseMicros(text: string): number {
   if (text === "-infinity") return Number.NEGATIVE_INFINITY;
   if (text === "infinity") return Number.POSITIVE_INFINITY;
-  const match = /^(\d{4,5}-\d\d-\d\d) (\d\d:\d\d:\d\d)(?:\.(\d{1,6}))?\+00$/.exec(text);
+  const match = /^(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)(?:\.(\d{1,6}))?\+00$/.exec(text);
   if (!match) throw new TypeError(`Cannot read time: "${text}" is not a timestamp in UTC`);
   return Date.parse(`${match[1]}T${match[2]}Z`) * 1000 + Number((match[3] ?? "").padEnd(6, "0"));
 }

@@ -18,7 +18,8 @@ import { createRegistry } from "./registry.ts";
 import { checkSchemaName } from "./schema-name.ts";
 import { isUuid } from "./uuid.ts";
 import { createWaiter, StoppedError, type WaitOptions } from "./wait-for.ts";
-import { createWorker, type StopOptions, type Worker, type WorkerOptions } from "./worker.ts";
+import { createWorker, requireStopOptions, type StopOptions, type Worker } from "./worker.ts";
+import type { WorkerOptions } from "./worker-options.ts";
 
 export interface OrchestratorOptions {
   /** Made by an adapter: `postgresJs(sql)`, `await pglite("./data")`. Who opened it closes it, after `stop()`. */
@@ -102,6 +103,7 @@ export interface Orchestrator extends AsyncDisposable {
 
   /** Starts a worker. It takes up its work as soon as the database lets it; `started` tells when. */
   startWorker(options?: WorkerOptions): Worker;
+  /** Those that have not been stopped. */
   readonly workers: readonly Worker[];
   /** Whether a worker of this orchestrator runs. */
   readonly isRunning: boolean;
@@ -134,7 +136,7 @@ export function createOrchestrator(options: OrchestratorOptions): Orchestrator {
   const handlers = options.handlers === undefined ? [] : handlersOf(options.handlers);
   const contracts = new Map<string, AnyContract>();
   const learn = (contract: AnyContract) => {
-    contracts.set(`${contract.name} ${contract.version}`, contract);
+    contracts.set(`${contract.name}\n${contract.version}`, contract);
     contracts.set(contract.name, contract);
   };
   for (const contract of contractsOf(options.commands)) learn(contract);
@@ -149,7 +151,7 @@ export function createOrchestrator(options: OrchestratorOptions): Orchestrator {
   const waiter = createWaiter(database, clock, hints, report);
   const registry = createRegistry(handlers);
   const workers = new Set<Worker>();
-  let stopped = false;
+  let isStopped = false;
 
   async function push(given: Command | readonly Command[], pushOptions: PushOptions = {}): Promise<Pushed | Pushed[]> {
     const { db, ...defaults } = pushOptions;
@@ -159,7 +161,14 @@ export function createOrchestrator(options: OrchestratorOptions): Orchestrator {
       throw new TypeError(`Cannot push: a command, or a list of commands, is wanted, got ${got}`);
     }
     // Everything is checked before anything is sent. Most schemas answer at once, and then nothing is waited for.
-    const encoding = list.map((command: Command) => encodeCommand(command, { defaults }));
+    const encoding: (EncodedCommand | Promise<EncodedCommand>)[] = [];
+    try {
+      for (const command of list as readonly Command[]) encoding.push(encodeCommand(command, { defaults }));
+    } catch (error) {
+      // Those that answer later may be refused, too, and nobody waits for them any more.
+      for (const earlier of encoding) if (earlier instanceof Promise) earlier.catch(() => {});
+      throw error;
+    }
     const encoded = encoding.some((command) => command instanceof Promise)
       ? await Promise.all(encoding)
       : (encoding as EncodedCommand[]);
@@ -179,7 +188,7 @@ export function createOrchestrator(options: OrchestratorOptions): Orchestrator {
     requireId("Cannot wait", id);
     const row = await waiter.wait((id as string).toLowerCase(), waitOptions);
     const contract =
-      typeof first === "string" ? (contracts.get(`${row.name} ${row.version}`) ?? contracts.get(row.name)) : first;
+      typeof first === "string" ? (contracts.get(`${row.name}\n${row.version}`) ?? contracts.get(row.name)) : first;
     return await readOutcome(row, contract);
   }
 
@@ -187,7 +196,7 @@ export function createOrchestrator(options: OrchestratorOptions): Orchestrator {
     const ids = typeof given === "string" ? [given] : given;
     for (const id of ids) requireId("Cannot cancel", id);
     const results = await cancelCommands(ids, database, clock, hints, report);
-    return typeof given === "string" ? (results.get(given.toLowerCase()) as CancelResult) : results;
+    return typeof given === "string" ? (results.get(given) as CancelResult) : results;
   }
 
   const orchestrator: Orchestrator = {
@@ -212,11 +221,13 @@ export function createOrchestrator(options: OrchestratorOptions): Orchestrator {
       hints.wake(queues);
     },
     startWorker(workerOptions) {
-      if (stopped) throw new StoppedError("Cannot start worker: the orchestrator was stopped");
+      if (isStopped) throw new StoppedError("Cannot start worker: the orchestrator was stopped");
       if (handlers.length === 0) {
         throw new TypeError("Cannot start worker: the orchestrator has no handlers: pass them to createOrchestrator");
       }
-      const worker = createWorker({ database, clock, hints, registry, report, instance }, workerOptions);
+      const stopped = () => void workers.delete(worker);
+      const surroundings = { database, clock, hints, registry, report, instance, stopped };
+      const worker = createWorker(surroundings, workerOptions);
       workers.add(worker);
       return worker;
     },
@@ -227,8 +238,9 @@ export function createOrchestrator(options: OrchestratorOptions): Orchestrator {
       return [...workers].some((worker) => worker.isRunning);
     },
     observe: (observer) => observers.add(observer),
-    async stop(stopOptions) {
-      stopped = true;
+    async stop(stopOptions = {}) {
+      requireStopOptions("Cannot stop", stopOptions);
+      isStopped = true;
       await Promise.all([...workers].map((worker) => worker.stop(stopOptions)));
       waiter.close();
       await hints.close();

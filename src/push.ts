@@ -9,7 +9,7 @@ import type { Clock } from "./clock.ts";
 import { type Database, isPassing, repeatDelayMs, sqlState } from "./database.ts";
 import type { Queryable } from "./driver.ts";
 import type { EncodedCommand } from "./encode-command.ts";
-import type { Due, Hints } from "./hints.ts";
+import { type Due, earliest, type Hints } from "./hints.ts";
 import { maxBatchBytes, maxBatchCommands } from "./limits.ts";
 import type { Observer } from "./observation.ts";
 import { pause } from "./wakeup.ts";
@@ -31,8 +31,9 @@ export interface Pusher {
   push(commands: readonly EncodedCommand[], db?: Queryable): Promise<void>;
 }
 
-/** How often a push is sent before its caller is told of the database's trouble: for some three seconds. */
-const maxSendings = 8;
+/** A push is sent again for this long before its caller is told of the database's trouble. */
+const patienceMs = 10_000;
+const deadlineMs = 10_000;
 
 interface PushRow extends Due {
   readonly id: string;
@@ -53,13 +54,16 @@ export function createPusher(database: Database, clock: Clock, hints: Hints, rep
   /** Sends a batch, and again where the reply may have been lost: by then it may be a repeat. */
   async function send(commands: readonly EncodedCommand[], chosen: boolean): Promise<void> {
     const json = batchJson(commands);
+    const until = clock.now() + patienceMs;
     for (let sending = 1; ; sending++) {
       try {
-        const rows = await database.run<PushRow>("pushBatch", [json, chosen || sending > 1]);
+        const rows = await database.run<PushRow>("pushBatch", [json, chosen || sending > 1], { deadlineMs });
         hints.due(earliest(rows));
+        // What stood there already may never have been hinted at: the first one was cut off before it could.
+        if (rows.length < commands.length) hints.wake([...new Set(commands.map((command) => command.queue))]);
         return;
       } catch (error) {
-        if (sending === maxSendings || !isPassing(error)) throw conflictOr(error);
+        if (clock.now() >= until || !isPassing(error)) throw conflictOr(error);
         report({ type: "database_trouble", operation: "pushBatch", error, attempt: sending });
         await pause(clock, repeatDelayMs(clock, sending, 1_000));
       }
@@ -107,17 +111,6 @@ function* chunks(commands: readonly EncodedCommand[]): Generator<EncodedCommand[
     bytes += command.bytes;
   }
   if (chunk.length > 0) yield chunk;
-}
-
-/** One hint for each queue says all that its workers need to know. */
-function earliest(rows: readonly Due[]): Due[] {
-  const dues = new Map<string, Due>();
-  for (const row of rows) {
-    const due = dues.get(row.queue);
-    // A batch is in the order of its commands, but those with a delay; what is earlier only by text is looked at.
-    if (!due || row.available_at < due.available_at) dues.set(row.queue, row);
-  }
-  return [...dues.values()];
 }
 
 /** What the functions raise where an id was pushed before with another name or input. */

@@ -37,6 +37,7 @@ export function createRegistry(handlers: readonly Handler[]): Registry {
         name: contract.name,
         version: contract.version,
         hooks: [...(onCancellation ? ["cancellation"] : []), ...(onFailure ? ["failure"] : [])],
+        upgrades: contract.upgrade !== undefined,
         queue: contract.defaults.queue,
         priority: contract.defaults.priority,
         max_attempts: contract.defaults.retries + 1,

@@ -116,6 +116,7 @@ create table orchestratum.handler (
   name text not null,
   version smallint not null,
   hooks text[] not null,
+  upgrades boolean not null default false,  -- takes inputs of older versions, too
   seen_at timestamptz not null,
   queue text,
   priority smallint,
@@ -1151,10 +1152,10 @@ from orchestratum.get($1::text::json)`,
 from orchestratum.heartbeat($1::text, $2::text::json, $3::int)`,
   historyTurn: `select (extract(epoch from least(s.keep_succeeded, s.keep_other)) * 1000 / 14)::float8 as turn_ms
 from orchestratum.setting s`,
-  knownHandlers: `select h.name, h.version, (extract(epoch from (select clock_timestamp()) - h.seen_at) * 1000)::float8 as seen_ms_ago
+  knownHandlers: `select h.name, h.version, h.upgrades, (extract(epoch from (select clock_timestamp()) - h.seen_at) * 1000)::float8 as seen_ms_ago
 from json_array_elements_text($1::text::json) asked
 cross join lateral (
-  select k.name, k.version, k.seen_at from orchestratum.handler k where k.name = asked
+  select k.name, k.version, k.upgrades, k.seen_at from orchestratum.handler k where k.name = asked
 ) h`,
   lookAtDatabase: `select
   current_setting('default_transaction_isolation') as isolation,
@@ -1198,16 +1199,17 @@ select v, (select clock_timestamp())
 from json_array_elements_text($1::text::json) v
 order by v
 on conflict (name) do nothing`,
-  registerHandlers: `insert into orchestratum.handler as h (name, version, hooks, seen_at, queue, priority, max_attempts, timeout_ms)
+  registerHandlers: `insert into orchestratum.handler as h (name, version, hooks, upgrades, seen_at, queue, priority, max_attempts, timeout_ms)
 select
-  r.name, r.version, array(select v from json_array_elements_text(r.hooks) v order by v), (select clock_timestamp()), r.queue, r.priority,
+  r.name, r.version, array(select v from json_array_elements_text(r.hooks) v order by v), r.upgrades, (select clock_timestamp()), r.queue, r.priority,
   r.max_attempts, r.timeout_ms
 from json_to_recordset($1::text::json) as r (
-  name text, version smallint, hooks json, queue text, priority smallint, max_attempts smallint, timeout_ms int
+  name text, version smallint, hooks json, upgrades boolean, queue text, priority smallint, max_attempts smallint, timeout_ms int
 )
 order by r.name, r.version
 on conflict (name, version) do update
 set hooks = array(select v from unnest(h.hooks || excluded.hooks) v group by v order by v),
+    upgrades = excluded.upgrades,
     seen_at = excluded.seen_at,
     queue = excluded.queue,
     priority = excluded.priority,
@@ -1215,8 +1217,8 @@ set hooks = array(select v from unnest(h.hooks || excluded.hooks) v group by v o
     timeout_ms = excluded.timeout_ms
 where h.seen_at < excluded.seen_at - interval '30 seconds'
   or not h.hooks @> excluded.hooks
-  or (h.queue, h.priority, h.max_attempts, h.timeout_ms)
-    is distinct from (excluded.queue, excluded.priority, excluded.max_attempts, excluded.timeout_ms)`,
+  or (h.upgrades, h.queue, h.priority, h.max_attempts, h.timeout_ms)
+    is distinct from (excluded.upgrades, excluded.queue, excluded.priority, excluded.max_attempts, excluded.timeout_ms)`,
   takeDuty: `with clock as materialized (
   select clock_timestamp() as at
 ),

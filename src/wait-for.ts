@@ -7,7 +7,7 @@ import { createBatcher } from "./batcher.ts";
 import type { Clock, Timer } from "./clock.ts";
 import { type Database, isPassing, repeatDelayMs } from "./database.ts";
 import type { Hints } from "./hints.ts";
-import { maxBatchBytes, maxBatchCommands } from "./limits.ts";
+import { maxBatchBytes, maxBatchCommands, maxTimeoutMs, requireMs } from "./limits.ts";
 import type { Observer } from "./observation.ts";
 import { pause } from "./wakeup.ts";
 
@@ -53,7 +53,7 @@ export class StoppedError extends Error {
 }
 
 export interface WaitOptions {
-  /** How long to wait, in ms. @default for ever */
+  /** How long to wait, in ms: 0 to 2,147,483,647. @default for ever */
   readonly timeoutMs?: number;
   /** Ends the waiting with the signal's reason. The command goes on. */
   readonly signal?: AbortSignal;
@@ -93,6 +93,7 @@ export function createWaiter(database: Database, clock: Clock, hints: Hints, rep
           if (!isPassing(error) || closed) throw error;
           report({ type: "database_trouble", operation: "waitFor", error, attempt });
           await pause(clock, repeatDelayMs(clock, attempt, 2_000));
+          if (closed) throw error;
         }
       }
     },
@@ -109,9 +110,21 @@ export function createWaiter(database: Database, clock: Clock, hints: Hints, rep
     for (const waiter of waiters ?? []) call(waiter);
   }
 
+  /** Ids that are being looked at, and whether that is to be done once more: something came meanwhile. */
+  const looking = new Map<string, boolean>();
+
   async function look(id: string): Promise<void> {
+    if (looking.has(id)) return void looking.set(id, true);
+    do {
+      looking.set(id, false);
+      await lookOnce(id);
+    } while (looking.get(id) && waiting.has(id));
+    looking.delete(id);
+  }
+
+  async function lookOnce(id: string): Promise<void> {
     try {
-      for (let attempt = 1; waiting.has(id); attempt++) {
+      for (let attempt = 1; waiting.has(id) && !closed; attempt++) {
         const row = await looks.add(id);
         if (row?.result === "finished") return end(id, (waiter) => waiter.resolve(row as EndedRow));
         if (row?.result === "waiting") return;
@@ -125,7 +138,7 @@ export function createWaiter(database: Database, clock: Clock, hints: Hints, rep
 
   function poll(): void {
     if (timer || closed || waiting.size === 0) return;
-    const proven = hints.proven;
+    const { proven } = hints;
     timer = clock.after(proven ? backstopMs : pollMs, () => {
       timer = undefined;
       pollMs = proven ? firstPollMs : Math.min(pollMs * 2, slowestPollMs);
@@ -149,6 +162,7 @@ export function createWaiter(database: Database, clock: Clock, hints: Hints, rep
   return {
     wait(id, { timeoutMs, signal } = {}) {
       return new Promise<EndedRow>((resolve, reject) => {
+        if (timeoutMs !== undefined) requireMs(`Cannot wait for command ${id}`, "timeoutMs", timeoutMs, maxTimeoutMs);
         if (closed) return reject(new StoppedError(`Cannot wait for command ${id}: the orchestrator is stopped`));
         if (signal?.aborted) return reject(signal.reason);
         const abort = () => giveUp(signal?.reason);
@@ -181,8 +195,12 @@ export function createWaiter(database: Database, clock: Clock, hints: Hints, rep
         const waiters = waiting.get(id);
         if (waiters) waiters.add(waiter);
         else waiting.set(id, new Set([waiter]));
-        pollMs = firstPollMs;
         void look(id);
+        if (!hints.proven) {
+          timer?.cancel();
+          timer = undefined;
+          pollMs = firstPollMs;
+        }
         poll();
       });
     },

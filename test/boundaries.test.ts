@@ -96,6 +96,16 @@ test("tsconfig.json resolves the entry points to the sources", () => {
   expect(paths).toEqual(Object.fromEntries(expected));
 });
 
+test("package-lock.json names the optional packages of every platform", () => {
+  // npm leaves out what its registry did not have when the lock was made, and `npm ci` then refuses the lock everywhere.
+  const { packages } = JSON.parse(read("package-lock.json"));
+  const wanted = Object.values<{ optionalDependencies?: object }>(packages).flatMap((entry) =>
+    Object.keys(entry.optionalDependencies ?? {}),
+  );
+  expect(wanted.length).toBeGreaterThan(0);
+  expect(wanted.filter((name) => packages[`node_modules/${name}`] === undefined)).toEqual([]);
+});
+
 // SQL.
 
 test("the clock enters a statement once: as a default, in a declaration or in a scalar subselect", () => {

@@ -303,7 +303,11 @@ test("migrate() needs no session: each of its statements may go to another conne
   const own = postgresJs(sql);
   const elsewhere = async <T>(work: (driver: typeof own) => Promise<T>): Promise<T> => {
     const pool = postgres(url, { max: 1, prepare: false, onnotice: () => {} });
-    return await work(postgresJs(pool)).finally(() => pool.end());
+    try {
+      return await work(postgresJs(pool));
+    } finally {
+      await pool.end();
+    }
   };
   await migrate({
     name: "pooler",

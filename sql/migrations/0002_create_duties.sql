@@ -7,6 +7,7 @@ create table orchestratum.handler (
   name text not null,
   version smallint not null,
   hooks text[] not null,
+  upgrades boolean not null default false,  -- takes inputs of older versions, too
   seen_at timestamptz not null,
   queue text,
   priority smallint,

@@ -137,10 +137,8 @@ export const somethingElse = 1;
 
 test("orchestratum work runs a module's handlers until SIGTERM, and ends with exit code 0", async () => {
   const { url, sql } = await database({ migrated: false });
-  const { child, output, ended } = start([
-    ...["work", handlersModule("handlers.mjs"), "--database", url, "--migrate", "--verbose"],
-    ...["--queues", "default,mail", "--concurrency", "2"],
-  ]);
+  const args = ["work", handlersModule("handlers.mjs"), "--database", url, "--migrate", "--verbose"];
+  const { child, output, ended } = start(args.concat("--queues", "default,mail", "--concurrency", "2"));
   await vi.waitFor(() => expect(output.stderr).toContain("worker_started"), { timeout: 30_000 });
   expect(output.stderr).toMatch(/queues=default,mail/);
   const orchestrator = createOrchestrator({ database: postgresJs(sql), commands: [greet] });

@@ -1,0 +1,401 @@
+/**
+ * The leases of a worker: their handlers run here, and here they end.
+ *
+ * A lease ends once: whoever comes first of its handler, its timeout, its cancellation's grace and the loss of trust in
+ * it sets `over`, and nobody after that has a say. What the database makes of the outcome is decided by the fence.
+ * Everything that has a time (timeouts, grace, trust, heartbeats, progress) is looked at by one alarm for all of them.
+ */
+import type { Clock } from "./clock.ts";
+import type { Database } from "./database.ts";
+import {
+  cancelledEnding,
+  type Ending,
+  endingOf,
+  failedEnding,
+  refusedEnding,
+  stoppedEnding,
+  timedOutEnding,
+} from "./ending.ts";
+import { type Execution, execute } from "./execute.ts";
+import { createFinisher } from "./finish.ts";
+import type { Handler, Logger } from "./handler.ts";
+import { createHeart } from "./heart.ts";
+import type { Hints } from "./hints.ts";
+import { toJson } from "./json.ts";
+import { AttemptAbortedError, type ClaimedRow, Lease, observed } from "./lease.ts";
+import { maxProgressBytes } from "./limits.ts";
+import type { Observer, Verdict } from "./observation.ts";
+import { leaseEnded } from "./solo.ts";
+import { formatIssues } from "./validate.ts";
+import { createWakeup } from "./wakeup.ts";
+
+export interface Runner {
+  /** What is held: until its outcome is recorded, or it is lost. */
+  readonly leases: ReadonlyMap<string, Lease>;
+  /** How many slots are taken. */
+  readonly running: number;
+  /** How many outcomes are not answered for. */
+  readonly unrecorded: number;
+  readonly counts: Readonly<
+    Record<"succeeded" | "failed" | "cancelled" | "retried" | "returned" | "lost" | "stuck", number>
+  >;
+  /** Until when a lease may be trusted that was given or extended by a statement sent at `sentAt`. */
+  trustedUntil(sentAt: number): number;
+  /** Holds a lease whose handler is not started yet. */
+  hold(row: ClaimedRow, handler: Handler, until: number): Lease;
+  /** Runs the handler. */
+  run(lease: Lease, handler: Handler): void;
+  /** Records how a lease ends whose handler was not started. */
+  record(row: ClaimedRow, ending: Ending, until: number): void;
+  end(lease: Lease, ending: Ending): void;
+  /** A command's cancellation may have been requested: looks, and aborts what runs. */
+  lookAtCancellation(id: string): void;
+  /** Aborts everything that runs, since the worker stops. */
+  abortAll(): void;
+  /** Gives up what is not recorded, and leaves no timer behind. */
+  close(): void;
+}
+
+export interface RunnerOptions {
+  readonly database: Database;
+  readonly worker: string;
+  readonly queues: readonly string[];
+  readonly clock: Clock;
+  readonly hints: Hints;
+  readonly report: Observer;
+  readonly leaseMs: number;
+  readonly abortGraceMs: number;
+  /** A slot is free again, or an outcome is recorded. */
+  readonly freed: () => void;
+}
+
+export function createRunner(options: RunnerOptions): Runner {
+  const { database, worker, clock, hints, report, leaseMs, abortGraceMs } = options;
+  const random = () => clock.random();
+  /** A lease is not trusted to its very end: the statement that writes has to get there. */
+  const marginMs = Math.min(leaseMs / 6, 2_000);
+  /** An alarm that is later than this was kept from ringing by a handler that fills the event loop. */
+  const blockedMs = Math.max(leaseMs / 6, 200);
+  const trustedUntil = (sentAt: number) => sentAt + leaseMs - marginMs;
+
+  const leases = new Map<string, Lease>();
+  const aborted = new Set<Lease>();
+  const stuck = new Set<Lease>();
+  const counts = { succeeded: 0, failed: 0, cancelled: 0, retried: 0, returned: 0, lost: 0 };
+  let running = 0;
+  let closed = false;
+
+  const finisher = createFinisher({
+    database,
+    worker,
+    queues: options.queues,
+    clock,
+    hints,
+    report,
+    refused: ({ id, fence }) => ({ id, fence, ...refusedEnding(leases.get(`${id}:${fence}`), random) }),
+  });
+  const heart = createHeart({
+    database,
+    worker,
+    clock,
+    report,
+    leaseMs,
+    trustedUntil,
+    cancelled: cancelLease,
+    lost: (lease) => loseLease(lease, "taken"),
+  });
+
+  /** What goes on by itself is handed to somebody who reports its failure. */
+  function background(operation: string, work: Promise<void>): void {
+    work.catch((error: unknown) => report({ type: "internal_error", operation, error }));
+  }
+
+  async function runLease(lease: Lease, handler: Handler): Promise<void> {
+    const { row } = lease;
+    running++;
+    lease.start(clock.now());
+    alarmAt(Math.min(lease.timeoutAt, lease.trustedUntil, clock.now() + leaseMs / 10));
+    report({ type: "command_started", worker, ...observed(row), ...(row.hook ? { hook: row.hook } : {}) });
+    const executed = execute(handler, executionOf(lease));
+    lease.syncMs = clock.now() - lease.startedAt;
+    const result = await executed;
+    // After a long stretch without a turn of the event loop the alarm is overdue, and this may come before it.
+    if (clock.now() - ringsAt > blockedMs) ring();
+    lease.settled = true;
+    if (lease.stuck) stuck.delete(lease);
+    else freeSlot();
+    if (!lease.over) await conclude(lease, endingOf(lease, result, random));
+  }
+
+  function freeSlot(): void {
+    running--;
+    options.freed();
+  }
+
+  function executionOf(lease: Lease): Execution {
+    const { row } = lease;
+    return {
+      id: row.id,
+      name: row.name,
+      version: row.version,
+      hook: row.hook,
+      fence: row.fence,
+      attempt: row.attempt,
+      parentId: row.parent_id,
+      input: row.input,
+      metadata: row.metadata,
+      deadline: () => new Date(Date.now() + lease.timeoutAt - clock.now()),
+      signal: () => lease.signal,
+      progress: (value) => noteProgress(lease, value),
+      logger: loggerOf(row, report),
+    };
+  }
+
+  function noteProgress(lease: Lease, value: unknown): void {
+    const text = toJson(value, maxProgressBytes);
+    if (text.issues) {
+      throw new TypeError(`Cannot note the progress of command "${lease.row.name}": ${formatIssues(text.issues)}`);
+    }
+    lease.progress = text.json;
+    // At most once a second a command; the alarm sends it.
+    alarmAt(Math.max(lease.progressAt + 1_000, clock.now()));
+  }
+
+  async function conclude(lease: Lease, ending: Ending): Promise<void> {
+    if (lease.over) return;
+    if (clock.now() >= lease.trustedUntil) return loseLease(lease, "expired");
+    lease.over = true;
+    const { row } = lease;
+    const result = await finisher.finish({ id: row.id, fence: row.fence, ...ending });
+    forget(lease);
+    if (result === "lost") return sayLost(lease, "taken");
+    counts[counterOf(ending.verdict)]++;
+    report({
+      type: "command_finished",
+      worker,
+      ...observed(row),
+      verdict: ending.verdict,
+      durationMs: clock.now() - lease.startedAt,
+      ...(ending.error ? { error: ending.error } : {}),
+    });
+  }
+
+  function forget(lease: Lease): void {
+    leases.delete(lease.key);
+    leaseEnded();
+    options.freed();
+  }
+
+  // How leases end from outside.
+
+  function loseLease(lease: Lease, reason: "expired" | "taken"): void {
+    if (lease.over) return;
+    lease.over = true;
+    forget(lease);
+    sayLost(lease, reason);
+  }
+
+  function sayLost(lease: Lease, reason: "expired" | "taken"): void {
+    counts.lost++;
+    abort(lease, "ORCHESTRATUM_LEASE_LOST", "The lease was lost: somebody else may have the command");
+    report({ type: "lease_lost", worker, reason, ...observed(lease.row) });
+  }
+
+  function cancelLease(lease: Lease): void {
+    if (lease.over || lease.cancelled) return;
+    lease.cancelled = true;
+    abort(lease, "ORCHESTRATUM_CANCELLED", "Its cancellation was requested");
+    // What waits to be started need not be.
+    if (!lease.started) background("cancel", conclude(lease, cancelledEnding()));
+  }
+
+  function timeOut(lease: Lease): void {
+    const message = `The attempt took longer than its timeout of ${lease.row.timeout_ms} ms`;
+    const error = abort(lease, "ORCHESTRATUM_TIMED_OUT", message);
+    const ending = lease.cancelled ? cancelledEnding(error) : timedOutEnding(lease, error, random);
+    background("timeout", conclude(lease, ending));
+  }
+
+  function abort(lease: Lease, code: AttemptAbortedError["code"], message: string): AttemptAbortedError {
+    const reason = new AttemptAbortedError(code, message);
+    lease.abort(reason);
+    if (lease.started && !lease.settled) {
+      aborted.add(lease);
+      lease.graceEndsAt = Math.min(lease.graceEndsAt, clock.now() + abortGraceMs);
+      alarmAt(lease.graceEndsAt);
+    }
+    return reason;
+  }
+
+  /** A handler that was aborted and goes on: its slot is freed, and what it still comes to has no say. */
+  function outlast(lease: Lease): void {
+    lease.stuck = true;
+    stuck.add(lease);
+    freeSlot();
+    report({ type: "handler_stuck", worker, ...observed(lease.row) });
+    if (lease.over) return;
+    const ignored = new Error(`Its handler ignored the signal for ${abortGraceMs} ms`);
+    background("abort", conclude(lease, lease.cancelled ? cancelledEnding(ignored) : stoppedEnding(lease.row)));
+  }
+
+  // The alarm. A loop of its own, so that nothing is sent from the asynchronous context of some handler.
+
+  let ringsAt = Number.POSITIVE_INFINITY;
+  let beatAt = clock.now();
+  const alarm = createWakeup(clock);
+
+  function alarmAt(at: number): void {
+    if (ringsAt <= at) return;
+    ringsAt = at;
+    alarm.raise();
+  }
+
+  async function alarmLoop(): Promise<void> {
+    while (!closed) {
+      if (clock.now() >= ringsAt) ring();
+      else await alarm.sleep(ringsAt === Number.POSITIVE_INFINITY ? undefined : ringsAt - clock.now());
+    }
+  }
+
+  function ring(): void {
+    const now = clock.now();
+    const lateMs = now - ringsAt;
+    ringsAt = Number.POSITIVE_INFINITY;
+    if (leases.size > 0 && lateMs > blockedMs) sayBlocked(lateMs);
+
+    let next = now + leaseMs / 10;
+    const flush: Lease[] = [];
+    for (const lease of leases.values()) {
+      // Its outcome is on its way; that may take longer than its lease, and is decided by the fence.
+      if (lease.over) continue;
+      if (now >= lease.trustedUntil) {
+        loseLease(lease, "expired");
+        continue;
+      }
+      if (now >= lease.timeoutAt) {
+        timeOut(lease);
+        continue;
+      }
+      if (lease.progress !== undefined) {
+        if (now >= lease.progressAt + 1_000) {
+          lease.progressAt = now;
+          flush.push(lease);
+        } else next = Math.min(next, lease.progressAt + 1_000);
+      }
+      next = Math.min(next, lease.trustedUntil, lease.timeoutAt);
+    }
+    for (const lease of aborted) {
+      if (lease.settled) aborted.delete(lease);
+      else if (now >= lease.graceEndsAt) {
+        aborted.delete(lease);
+        outlast(lease);
+      } else next = Math.min(next, lease.graceEndsAt);
+    }
+    if (now >= beatAt) {
+      beatAt = now + leaseMs / 3;
+      if (leases.size > 0) {
+        heart.beat(leases.values());
+        hints.probe();
+      }
+    } else if (flush.length > 0) heart.beat(flush);
+    if (leases.size > 0 || aborted.size > 0) alarmAt(Math.min(next, beatAt));
+  }
+
+  function sayBlocked(lateMs: number): void {
+    const ran = [...leases.values()].filter((lease) => lease.started && !lease.settled);
+    ran.sort((a, b) => b.syncMs - a.syncMs);
+    const commands = ran.slice(0, 10).map((lease) => observed(lease.row));
+    report({ type: "event_loop_blocked", worker, blockedMs: lateMs, commands });
+  }
+
+  background("alarm", alarmLoop());
+
+  return {
+    leases,
+    get running() {
+      return running;
+    },
+    get unrecorded() {
+      return finisher.size;
+    },
+    get counts() {
+      return { ...counts, stuck: stuck.size };
+    },
+    trustedUntil,
+    hold(row, handler, until) {
+      const lease = new Lease(row, handler, clock.now(), until);
+      leases.set(lease.key, lease);
+      alarmAt(Math.min(until, clock.now() + leaseMs / 10));
+      return lease;
+    },
+    run(lease, handler) {
+      leases.set(lease.key, lease);
+      background(
+        "run",
+        runLease(lease, handler).catch(async (error: unknown) => {
+          // Something of ours failed; the command must end all the same.
+          await conclude(lease, failedEnding(lease, error, false, random));
+          throw error;
+        }),
+      );
+    },
+    record(row, ending, until) {
+      const lease = new Lease(row, undefined, clock.now(), until);
+      leases.set(lease.key, lease);
+      background("record", conclude(lease, ending));
+    },
+    end: (lease, ending) => background("record", conclude(lease, ending)),
+    lookAtCancellation(id) {
+      for (const lease of leases.values()) if (lease.row.id === id) heart.beat([lease]);
+    },
+    abortAll() {
+      for (const lease of leases.values()) {
+        if (!lease.over) abort(lease, "ORCHESTRATUM_STOPPED", "The worker stops and cannot wait any longer");
+      }
+    },
+    close() {
+      closed = true;
+      finisher.abandon();
+      heart.stop();
+      alarm.raise();
+    },
+  };
+}
+
+function counterOf(verdict: Verdict): "succeeded" | "failed" | "cancelled" | "retried" | "returned" {
+  switch (verdict) {
+    case "succeeded":
+    case "cancelled":
+    case "failed":
+      return verdict;
+    case "timed_out":
+    case "not_found":
+      return "failed";
+    case "retry":
+      return "retried";
+    default:
+      return "returned";
+  }
+}
+
+/** Each method is made when it is looked at: most handlers log nothing. */
+function loggerOf(row: ClaimedRow, report: Observer): Logger {
+  const log =
+    (level: keyof Logger): Logger[keyof Logger] =>
+    (message, fields) =>
+      report({ type: "log", level, message, ...(fields ? { fields } : {}), ...observed(row) });
+  return {
+    get debug() {
+      return log("debug");
+    },
+    get info() {
+      return log("info");
+    },
+    get warn() {
+      return log("warn");
+    },
+    get error() {
+      return log("error");
+    },
+  };
+}
