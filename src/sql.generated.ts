@@ -821,7 +821,7 @@ begin
         select * from orchestratum.handler h where h.name = push.name order by h.version desc limit 1
       ) h on true
       cross join lateral (
-        select o.key, o.value from json_each(push.options) o where o.key not in ('name', 'input') and json_typeof(o.value) <> 'null'
+        select o.key, o.value from json_each(push.options) o where o.key not in ('name', 'input', 'null_input') and json_typeof(o.value) <> 'null'
         union all
         select d.key, d.value
         from json_each(json_strip_nulls(json_build_object(
@@ -988,7 +988,7 @@ end $f$;
 ];
 
 /** SHA-256 of all function texts. */
-export const functionsHash: string = "48266ed45f0ca0ae2617e4a6d0f67c894a756aef87860be999eb7590a26f5f51";
+export const functionsHash: string = "d1fad11c982541e03f32e4260821eec00e0def601246ef95682af12bef66d625";
 
 export const beforeMigrations: string = `-- What every migration script begins with. The lock lasts until the transaction ends, whatever becomes of it, and so is
 -- safe behind a transaction pooler: of many processes that start at once one goes on, and the others find its work done.

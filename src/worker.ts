@@ -189,6 +189,8 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
       report({ type: "database_trouble", operation: "nextDue", error, attempt: 1 });
       dueAt = clock.now() + settings.pollIntervalMs * clock.random();
     }
+    // While a claim whose reply was lost may still commit, somebody has to look for what it leased.
+    if (clock.now() < giveBackUntil) dueAt = Math.min(dueAt, clock.now() + leaseMs / 10);
     const ended = await rest(Math.min(pollAt, dueAt));
     if (ended === "hinted" || dueAt < pollAt) return "hinted";
     hints.probe();

@@ -1,0 +1,534 @@
+import { readFileSync } from "node:fs";
+import postgres from "postgres";
+import * as v from "valibot";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { postgresJs } from "../adapters/postgres-js.ts";
+import {
+  createOrchestrator,
+  defineCommand,
+  type Driver,
+  type Handler,
+  type Observation,
+  type Orchestrator,
+  type WorkerOptions,
+} from "../src/index.ts";
+import { createDatabase, type Database } from "./database.ts";
+import { calls, type Fault, failWhile, faulty, holdBack, loseReply, runLate } from "./faulty-driver.ts";
+
+const minute = 60_000;
+const limited = { timeoutMs: 20_000 };
+const backoff = { initialMs: 1, jitter: "none" } as const;
+
+let database: Database;
+let observations: Observation[];
+const orchestrators: Orchestrator[] = [];
+
+beforeEach(async () => {
+  database = await createDatabase({ max: 8 });
+  observations = [];
+});
+
+afterEach(async () => {
+  await Promise.all(orchestrators.splice(0).map((one) => one.stop({ graceMs: 0 })));
+  await database.drop();
+});
+
+const job = defineCommand({ name: "job", input: v.number(), output: v.number(), backoff });
+const next = defineCommand({ name: "next", input: v.number(), backoff });
+
+function orchestrate(handlers: readonly Handler[], ...faults: Fault[]) {
+  const driver = faulty(postgresJs(database.sql), ...faults);
+  const orchestrator = createOrchestrator({
+    database: driver as Driver,
+    handlers,
+    commands: [job, next],
+    observe: (observation) => void observations.push(observation),
+  });
+  orchestrators.push(orchestrator);
+  return { driver, orchestrator };
+}
+
+/** A worker that would sleep for a minute, were it not for hints. */
+async function working(orchestrator: Orchestrator, options: WorkerOptions = {}) {
+  const worker = orchestrator.startWorker({ pollIntervalMs: minute, ...options });
+  await worker.started;
+  return worker;
+}
+
+async function eventually<T>(look: () => Promise<T> | T, wanted: (value: T) => boolean, limitMs = 20_000): Promise<T> {
+  const until = performance.now() + limitMs;
+  for (;;) {
+    const value = await look();
+    if (wanted(value)) return value;
+    if (performance.now() > until) throw new Error(`Not within ${limitMs} ms; the last was ${JSON.stringify(value)}`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+const seen = <T extends Observation["type"]>(type: T) =>
+  observations.filter((one) => one.type === type) as Extract<Observation, { type: T }>[];
+
+/** Something that a handler waits for. */
+function gate() {
+  let open = () => {};
+  const opened = new Promise<void>((resolve) => {
+    open = resolve;
+  });
+  return { open, opened };
+}
+
+test("a claim whose reply is lost is handed back, and its attempt was not used up", async () => {
+  const runs: number[] = [];
+  const { orchestrator } = orchestrate(
+    [
+      job.handle(({ input, attempt }) => {
+        runs.push(attempt);
+        return input;
+      }),
+    ],
+    loseReply(calls("claim")),
+  );
+  const { id } = await orchestrator.push(job(1, { retries: 0 }));
+  await working(orchestrator);
+  expect(await orchestrator.waitFor(id, limited)).toMatchObject({ status: "succeeded" });
+  expect(runs).toEqual([1]);
+  expect(await orchestrator.get(id)).toMatchObject({ attempt: 1, fence: 2, losses: 0 });
+  expect(seen("leases_given_back")).toMatchObject([{ count: 1 }]);
+});
+
+test("a claim that commits after it seemed to have failed, and after others looked, is handed back, too", async () => {
+  const late = runLate(calls("claim"));
+  const second = holdBack(calls("claim"), 2);
+  const { orchestrator } = orchestrate([job.handle(({ input }) => input)], second, late);
+  const { id } = await orchestrator.push(job(1, { retries: 0 }));
+  await working(orchestrator, { leaseMs: 5_000 });
+  // The first has failed, and what it might have leased was looked for, in vain.
+  await second.arrived;
+  late.release();
+  await late.ran;
+  second.release();
+  expect(await orchestrator.waitFor(id, limited)).toMatchObject({ status: "succeeded" });
+  expect(await orchestrator.get(id)).toMatchObject({ attempt: 1, fence: 2, losses: 0 });
+});
+
+test("an outcome whose reply is lost is repeated, and its follow-ups are pushed once", async () => {
+  const ran: number[] = [];
+  const { driver, orchestrator } = orchestrate(
+    [
+      job.handle(({ input }) => input, { onSuccess: ({ output }) => next(output) }),
+      next.handle(({ input }) => void ran.push(input)),
+    ],
+    loseReply(calls("finish")),
+  );
+  const worker = await working(orchestrator);
+  const { id } = await orchestrator.push(job(7));
+  expect(await orchestrator.waitFor(id, limited)).toMatchObject({ status: "succeeded", output: 7 });
+  await eventually(
+    () => worker.counts,
+    (counts) => counts.succeeded === 2,
+  );
+  expect(ran).toEqual([7]);
+  expect(driver.count(calls("confirm"))).toBe(1);
+  expect(worker.counts.lost).toBe(0);
+  expect(await database.sql`select name from orchestratum.history order by name`).toEqual([
+    { name: "job" },
+    { name: "next" },
+  ]);
+});
+
+test("an outcome that the database has no room for is kept until it has", async () => {
+  let full = true;
+  const noRoom = () => Object.assign(new Error("could not extend file: No space left on device"), { code: "53100" });
+  const { driver, orchestrator } = orchestrate(
+    [job.handle(({ input }) => input)],
+    failWhile(calls("finish"), () => full, noRoom),
+  );
+  const worker = await working(orchestrator);
+  const { id } = await orchestrator.push(job(1, { retries: 0 }));
+  await eventually(
+    () => driver.count(calls("finish")),
+    (count) => count >= 4,
+  );
+  full = false;
+  expect(await orchestrator.waitFor(id, limited)).toMatchObject({ status: "succeeded" });
+  expect(worker.counts).toMatchObject({ claimed: 1, succeeded: 1, failed: 0 });
+});
+
+test("a row that somebody has locked holds up its own outcome and no other", async () => {
+  const both = gate();
+  const { orchestrator } = orchestrate([
+    job.handle(async ({ input }) => {
+      await both.opened;
+      return input;
+    }),
+  ]);
+  const worker = await working(orchestrator);
+  const [locked, free] = await orchestrator.push([job(1), job(2)]);
+  await eventually(
+    () => worker.counts.running,
+    (running) => running === 2,
+  );
+  await database.sql.begin(async (tx) => {
+    await tx`select from orchestratum.command where id = ${locked.id} for update`;
+    both.open();
+    expect(await orchestrator.waitFor(free.id, limited)).toMatchObject({ status: "succeeded" });
+    expect(await orchestrator.get(locked.id)).toMatchObject({ status: "running" });
+  });
+  expect(await orchestrator.waitFor(locked.id, limited)).toMatchObject({ status: "succeeded", output: 1 });
+});
+
+test("an outcome that the database refuses because of what is in it fails alone", async () => {
+  await database.sql.unsafe(`
+    create function public.refuse() returns trigger language plpgsql as $$
+    begin
+      raise exception 'not this one' using errcode = '22000';
+    end $$;
+    create trigger refuse before insert on orchestratum.history_0 for each row
+      when (new.output::text = '13') execute function public.refuse();`);
+  for (let slot = 1; slot < 32; slot++) {
+    await database.sql.unsafe(`create trigger refuse before insert on orchestratum.history_${slot} for each row
+      when (new.output::text = '13') execute function public.refuse()`);
+  }
+  const all = gate();
+  const { orchestrator } = orchestrate([
+    job.handle(async ({ input }) => {
+      await all.opened;
+      return input;
+    }),
+  ]);
+  const worker = await working(orchestrator);
+  const pushed = await orchestrator.push(Array.from({ length: 20 }, (_, index) => job(index, { retries: 0 })));
+  await eventually(
+    () => worker.counts.running,
+    (running) => running === 20,
+  );
+  all.open();
+  const outcomes = await Promise.all(pushed.map(({ id }) => orchestrator.waitFor(id, limited)));
+  expect(outcomes.filter((outcome) => outcome.status === "succeeded")).toHaveLength(19);
+  expect(outcomes[13]).toMatchObject({ status: "failed", error: { code: "refused" } });
+});
+
+test("a handler that holds its own row in a transaction beyond its lease does not lose it", async () => {
+  const { driver, orchestrator } = orchestrate([
+    job.handle(async ({ input, id, signal }) => {
+      await database.sql.begin(async (tx) => {
+        await tx`select from orchestratum.command where id = ${id} for update`;
+        // Two heartbeats meet the lock.
+        await eventually(
+          () => driver.count(calls("heartbeat")),
+          (count) => count >= 2,
+        );
+      });
+      signal.throwIfAborted();
+      return input;
+    }),
+  ]);
+  await working(orchestrator, { leaseMs: 2_000 });
+  const { id } = await orchestrator.push(job(1));
+  expect(await orchestrator.waitFor(id, limited)).toMatchObject({ status: "succeeded" });
+  expect(await orchestrator.get(id)).toMatchObject({ fence: 1 });
+  expect(seen("lease_lost")).toEqual([]);
+});
+
+test("a worker that cannot extend its leases stops trusting them, and writes nothing more", async () => {
+  let reasons: unknown;
+  const { driver, orchestrator } = orchestrate(
+    [
+      job.handle(
+        ({ signal }) =>
+          new Promise((resolve) => {
+            signal.addEventListener("abort", () => {
+              reasons = (signal.reason as { code: string }).code;
+              resolve(1);
+            });
+          }),
+      ),
+    ],
+    failWhile(calls("heartbeat"), () => true),
+  );
+  const worker = await working(orchestrator, { leaseMs: 1_000 });
+  const { id } = await orchestrator.push(job(1));
+  await eventually(
+    () => seen("lease_lost").length,
+    (count) => count > 0,
+  );
+  expect(seen("lease_lost")[0]).toMatchObject({ id, fence: 1, reason: "expired" });
+  expect(reasons).toBe("ORCHESTRATUM_LEASE_LOST");
+  const finishes = driver.sent.filter(
+    ({ text, params }) => calls("finish").test(text) && String(params[1]).includes(id),
+  );
+  expect(finishes).toEqual([]);
+  expect(worker.counts.succeeded).toBe(0);
+});
+
+test("a lease that somebody else took is noticed by the heartbeat, and the handler aborted", async () => {
+  const aborted = gate();
+  const { orchestrator } = orchestrate([
+    job.handle(async ({ signal, fence }) => {
+      if (fence > 1) return 2;
+      await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve()));
+      aborted.open();
+      return 1;
+    }),
+  ]);
+  const worker = await working(orchestrator, { leaseMs: 1_500 });
+  const { id } = await orchestrator.push(job(1));
+  await eventually(
+    () => worker.counts.running,
+    (running) => running === 1,
+  );
+  await database.sql`update orchestratum.command set fence = fence + 1, leased_by = 'somebody else' where id = ${id}`;
+  await aborted.opened;
+  expect(seen("lease_lost")[0]).toMatchObject({ id, fence: 1, reason: "taken" });
+  await database.sql`update orchestratum.command set leased_by = null, available_at = clock_timestamp() where id = ${id}`;
+  orchestrator.wake(["default"]);
+  expect(await orchestrator.waitFor(id, limited)).toMatchObject({ status: "succeeded", output: 2 });
+});
+
+test("what somebody has locked while it is due is found a moment after it is free, without a hint or a poll", async () => {
+  const { orchestrator, driver } = orchestrate([job.handle(({ input }) => input)]);
+  const { id } = await orchestrator.push(job(1));
+  await database.sql.begin(async (tx) => {
+    await tx`select from orchestratum.command where id = ${id} for update`;
+    await working(orchestrator);
+    await eventually(
+      () => driver.count(calls("claim")),
+      (count) => count >= 3,
+    );
+  });
+  expect(await orchestrator.waitFor(id, limited)).toMatchObject({ status: "succeeded" });
+});
+
+test("what became visible behind the marks, without a hint, is found by the rescan", async () => {
+  const { orchestrator } = orchestrate([job.handle(({ input }) => input)]);
+  await working(orchestrator);
+  let hidden = "";
+  const holding = gate();
+  const held = database.sql.begin(async (tx) => {
+    // As an older library, or somebody's own SQL, might: no notification follows.
+    const [row] = await tx`
+      insert into orchestratum.command (id, name, version, queue, priority, due_at, available_at, max_attempts, timeout_ms, input, created_at)
+      values (gen_random_uuid(), 'job', 1, 'default', 5, now(), now(), 4, 60000, '1', now()) returning id::text`;
+    hidden = row?.id as string;
+    await holding.opened;
+  });
+  // The marks move on while it is open.
+  const until = performance.now() + 1_000;
+  for (let n = 0; performance.now() < until; n++) {
+    await orchestrator.waitFor((await orchestrator.push(job(n))).id, limited);
+  }
+  holding.open();
+  await held;
+  expect(await orchestrator.waitFor(hidden, { timeoutMs: 15_000 })).toMatchObject({ status: "succeeded" });
+});
+
+test("duties are done by one worker at a time, and recorded", async () => {
+  const first = orchestrate([job.handle(({ input }) => input)]);
+  const second = orchestrate([job.handle(({ input }) => input)]);
+  await Promise.all([working(first.orchestrator), working(second.orchestrator)]);
+  const { id } = await first.orchestrator.push(job(1));
+  await first.orchestrator.waitFor(id, limited);
+  const duties = await eventually(
+    () => database.sql`select * from orchestratum.duty order by name`,
+    (rows) => rows.length === 2 && rows.every((row) => row.last_finished_at !== null && row.leased_by === null),
+  );
+  expect(duties.map((row) => row.name)).toEqual(["rescan default", "retention"]);
+  for (const duty of duties) {
+    expect(duty).toMatchObject({ last_error: null });
+    expect(duty.last_duration_ms).toBeGreaterThan(0);
+    expect(duty.next_run_at.getTime()).toBeGreaterThan(duty.last_finished_at.getTime());
+  }
+  // Retention is due once an hour or so: whoever of the two came second has not done it again.
+  expect(seen("duty_finished").filter((one) => one.duty === "retention")).toHaveLength(1);
+});
+
+test("retention that fails is recorded with its error, and done again", async () => {
+  await database.sql.unsafe(`alter function orchestratum.expire_history rename to expire_history_away`);
+  const { orchestrator } = orchestrate([job.handle(({ input }) => input)]);
+  await working(orchestrator);
+  const [duty] = await eventually(
+    () =>
+      database.sql`select last_error from orchestratum.duty where name = 'retention' and last_finished_at is not null`,
+    (rows) => rows.length === 1,
+  );
+  expect(duty?.last_error).toContain("migrate");
+});
+
+test("old rows of history are emptied by the duty, newer ones stay", async () => {
+  await database.sql.unsafe(`
+    insert into orchestratum.history (slot, id, name, version, queue, priority, status, due_at, fence, attempt, max_attempts, losses,
+      timeout_ms, finished_at, created_at)
+    select slot, gen_random_uuid(), 'old', 1, 'default', 5, 'succeeded', now(), 1, 1, 1, 0, 1000, at, at
+    from (values
+      (orchestratum.history_slot(now() - interval '7 days 12 hours', true), now() - interval '7 days 12 hours'),
+      (orchestratum.history_slot(now() - interval '3 days', true), now() - interval '3 days')
+    ) r (slot, at)`);
+  const { orchestrator } = orchestrate([job.handle(({ input }) => input)]);
+  await working(orchestrator);
+  await eventually(
+    () => database.sql`select finished_at from orchestratum.history`,
+    (rows) => rows.length === 1 && rows[0]?.finished_at.getTime() > Date.now() - 4 * 24 * 3_600_000,
+  );
+});
+
+test("functions with one more argument and one more column are put beneath a worker at work, which goes on", async () => {
+  const { orchestrator } = orchestrate([
+    job.handle(({ input }) => input, { onSuccess: ({ output }) => next(output) }),
+    next.handle(() => {}),
+  ]);
+  const worker = await working(orchestrator);
+  let pushing = true;
+  let pushed = 0;
+  const pusher = (async () => {
+    while (pushing) {
+      await orchestrator.push(job(pushed));
+      pushed++;
+    }
+  })();
+  await eventually(
+    () => worker.counts.succeeded,
+    (count) => count > 50,
+  );
+  // As the next release would: every function dropped and created again, in one transaction.
+  const source = (name: string) => readFileSync(new URL(`../sql/functions/${name}.sql`, import.meta.url), "utf8");
+  const newer = source("claim")
+    .replace(
+      "at timestamptz default clock_timestamp()\n",
+      "at timestamptz default clock_timestamp(), hint text default null\n",
+    )
+    .replace("more boolean\n)", "more boolean, since text\n)")
+    .replace("f.available_at::text, null::boolean", "f.available_at::text, null::boolean, null::text");
+  expect(newer).not.toBe(source("claim"));
+  await database.sql.begin(async (tx) => {
+    await tx.unsafe("drop function orchestratum.claim; drop function orchestratum.finish");
+    await tx.unsafe(newer).simple();
+    await tx.unsafe(source("finish")).simple();
+  });
+  const before = worker.counts.succeeded;
+  await eventually(
+    () => worker.counts.succeeded,
+    (count) => count > before + 100,
+  );
+  pushing = false;
+  await pusher;
+  await eventually(
+    () => worker.counts.succeeded,
+    (count) => count === 2 * pushed,
+  );
+  const [signature] = await database.sql`select pg_get_function_arguments('orchestratum.claim'::regproc) as arguments`;
+  expect(signature?.arguments).toContain("hint text");
+  expect(worker.counts).toMatchObject({ failed: 0, retried: 0 });
+});
+
+test("a worker takes up its work when the schema has come, and a push before says what is missing", async () => {
+  const bare = await createDatabase({ migrated: false });
+  const orchestrator = createOrchestrator({
+    database: postgresJs(bare.sql),
+    handlers: [job.handle(({ input }) => input)],
+  });
+  try {
+    await expect(orchestrator.push(job(1))).rejects.toMatchObject({
+      code: "ORCHESTRATUM_NOT_MIGRATED",
+      message: expect.stringContaining("orchestrator.migrate()"),
+    });
+    const worker = orchestrator.startWorker();
+    await orchestrator.migrate();
+    await worker.started;
+    const { id } = await orchestrator.push(job(1));
+    expect(await orchestrator.waitFor(id, limited)).toMatchObject({ status: "succeeded" });
+  } finally {
+    await orchestrator.stop();
+    await bare.drop();
+  }
+});
+
+test("a worker does not start where statements run in another isolation, and says how to mend that", async () => {
+  const name = new URL(database.url).pathname.slice(1);
+  await database.sql.unsafe(`alter database ${name} set default_transaction_isolation = 'repeatable read'`);
+  const sql = postgres(database.url, { onnotice: () => {} });
+  const orchestrator = createOrchestrator({
+    database: postgresJs(sql),
+    handlers: [job.handle(({ input }) => input)],
+    observe: (observation) => void observations.push(observation),
+  });
+  try {
+    orchestrator.startWorker();
+    const [trouble] = await eventually(
+      () => seen("database_trouble"),
+      (list) => list.length > 0,
+    );
+    expect((trouble?.error as Error).message).toContain('needs "read committed"');
+    expect(seen("worker_started")).toEqual([]);
+  } finally {
+    await orchestrator.stop();
+    await sql.end();
+  }
+});
+
+test("workers hear of new work again after the connection that listens was cut", async () => {
+  const { orchestrator } = orchestrate([job.handle(({ input }) => input)]);
+  await working(orchestrator);
+  const producer = createOrchestrator({ database: postgresJs(database.sql), commands: [job] });
+  await eventually(
+    () => seen("listening").length,
+    (count) => count === 1,
+  );
+  for (let turn = 0; turn < 3; turn++) {
+    const killed = await database.sql`
+      select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and query ilike 'listen%'`;
+    expect(killed.length).toBeGreaterThan(0);
+    const { id } = await producer.push(job(turn));
+    expect(await orchestrator.waitFor(id, limited)).toMatchObject({ status: "succeeded" });
+  }
+  await producer.stop();
+});
+
+test("stop() leaves no transaction, no listener and no timer behind", async () => {
+  const sql = postgres(database.url, { max: 3, onnotice: () => {}, connection: { application_name: "to be gone" } });
+  const orchestrator = createOrchestrator({ database: postgresJs(sql), handlers: [job.handle(({ input }) => input)] });
+  const worker = orchestrator.startWorker();
+  const { id } = await orchestrator.push(job(1));
+  await orchestrator.waitFor(id, limited);
+  await Promise.all([orchestrator.stop(), orchestrator.stop()]);
+  expect([worker.isRunning, orchestrator.isRunning, orchestrator.workers]).toEqual([false, false, []]);
+  const busy = () => database.sql`
+    select state, query from pg_stat_activity where application_name = 'to be gone' and (state <> 'idle' or query ilike 'listen%')`;
+  expect([...(await busy())]).toEqual([]);
+  await sql.end();
+  await eventually(
+    () => database.sql`select from pg_stat_activity where application_name = 'to be gone'`,
+    (rows) => rows.length === 0,
+  );
+});
+
+test("stop() ends within its time though the database does not answer", async () => {
+  const held = holdBack(calls("finish"));
+  const { orchestrator } = orchestrate([job.handle(({ input }) => input)], held);
+  const worker = await working(orchestrator);
+  await orchestrator.push(job(1));
+  await held.arrived;
+  const begun = performance.now();
+  await worker.stop({ graceMs: 100 });
+  expect(performance.now() - begun).toBeLessThan(15_000);
+  held.release();
+});
+
+test("more queues than a claim may look at are all served, without a poll", async () => {
+  const queues = Array.from({ length: 25 }, (_, index) => `queue_${index}`);
+  const { orchestrator } = orchestrate([job.handle(({ input }) => input)]);
+  const early = await orchestrator.push(queues.map((queue, index) => job(index, { queue })));
+  await working(orchestrator, { queues });
+  for (const { id } of early) expect(await orchestrator.waitFor(id, limited)).toMatchObject({ status: "succeeded" });
+  const late = await orchestrator.push(queues.map((queue, index) => job(index, { queue })));
+  for (const { id } of late) expect(await orchestrator.waitFor(id, limited)).toMatchObject({ status: "succeeded" });
+});
+
+test("a payload that nobody could have meant does not stop a worker", async () => {
+  const { orchestrator } = orchestrate([job.handle(({ input }) => input)]);
+  await working(orchestrator);
+  for (const payload of ["q default abc", "q default -1e300", "q default", "c", "f x", "", "zzz", "q default 1e300"]) {
+    await database.sql`select pg_notify('orchestratum', ${payload})`;
+  }
+  const { id } = await orchestrator.push(job(1));
+  expect(await orchestrator.waitFor(id, limited)).toMatchObject({ status: "succeeded" });
+});
