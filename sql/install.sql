@@ -866,7 +866,7 @@ begin
         select * from orchestratum.handler h where h.name = push.name order by h.version desc limit 1
       ) h on true
       cross join lateral (
-        select o.key, o.value from json_each(push.options) o where o.key not in ('name', 'input') and json_typeof(o.value) <> 'null'
+        select o.key, o.value from json_each(push.options) o where o.key not in ('name', 'input', 'null_input') and json_typeof(o.value) <> 'null'
         union all
         select d.key, d.value
         from json_each(json_strip_nulls(json_build_object(
@@ -1066,7 +1066,7 @@ begin
     end loop;
   end loop;
 
-  update orchestratum.setting set functions_hash = '0.1.0 48266ed45f0ca0ae2617e4a6d0f67c894a756aef87860be999eb7590a26f5f51';
+  update orchestratum.setting set functions_hash = '0.1.0 d1fad11c982541e03f32e4260821eec00e0def601246ef95682af12bef66d625';
 end $$;
 
 commit;

@@ -65,6 +65,8 @@ const latestMs = 8.64e15;
 const maxWatched = 10_000;
 /** Most transactions that one query asks for. */
 const maxLooked = 1_000;
+/** A transaction that is open for longer is left to the poll; one that a failover has lost never ends. */
+const maxWatchMs = 60 * 60_000;
 const firstLookMs = 5;
 const slowestLookMs = 1_000;
 
@@ -160,7 +162,7 @@ export function createHints(database: Database, clock: Clock, report: Observer):
 
   // Transactions of callers: their commit is looked for, since nobody says when it happens.
 
-  const watched = new Map<string, { dues: Due[]; lookAt: number; delayMs: number }>();
+  const watched = new Map<string, { dues: Due[]; lookAt: number; delayMs: number; readonly until: number }>();
   const watchWakeup = createWakeup(clock);
 
   async function watchLoop(): Promise<void> {
@@ -180,7 +182,7 @@ export function createHints(database: Database, clock: Clock, report: Observer):
         ]);
         for (const row of rows) {
           const watch = watched.get(row.transaction_id);
-          if (!watch || row.status === "in progress") continue;
+          if (!watch || (row.status === "in progress" && clock.now() < watch.until)) continue;
           watched.delete(row.transaction_id);
           if (row.status === "committed") due(watch.dues);
         }
@@ -311,7 +313,13 @@ export function createHints(database: Database, clock: Clock, report: Observer):
       const watch = watched.get(transactionId);
       if (watch) watch.dues = earliest([...watch.dues, ...dues]);
       else {
-        watched.set(transactionId, { dues: [...dues], lookAt: clock.now() + firstLookMs, delayMs: firstLookMs });
+        const now = clock.now();
+        watched.set(transactionId, {
+          dues: [...dues],
+          lookAt: now + firstLookMs,
+          delayMs: firstLookMs,
+          until: now + maxWatchMs,
+        });
         watchWakeup.raise();
       }
     },

@@ -1165,7 +1165,7 @@ cross join lateral (
   v as transaction_id,
   case
     when v::xid8 < (select pg_snapshot_xmax(pg_current_snapshot())) then coalesce(pg_xact_status(v::xid8), 'committed')
-    else 'aborted'
+    else 'in progress'
   end as status
 from json_array_elements_text($1::text::json) v`,
   migrationState: `select

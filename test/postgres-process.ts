@@ -115,9 +115,12 @@ function end(server: ChildProcess, mode: string): Promise<void> {
   });
 }
 
+const commands = createInterface({ input: process.stdin });
+const ended = new Promise<void>((resolve) => commands.once("close", resolve));
+
 // A Ctrl-C goes to the whole group of processes: whoever started this one ends in good order, and then this one does.
 process.on("SIGINT", () => {});
-process.on("SIGTERM", () => process.stdin.destroy());
+for (const signal of ["SIGTERM", "SIGHUP"]) process.on(signal, () => commands.close());
 
 let server: ChildProcess | undefined;
 try {
@@ -136,11 +139,16 @@ try {
   server = await start(binaries, port);
   const ready = (): void => console.log(`ready postgres://postgres@127.0.0.1:${port}/postgres`);
   ready();
-  for await (const line of createInterface({ input: process.stdin })) {
-    await end(server, line.split(" ")[1] ?? "fast");
-    server = await start(binaries, port);
-    ready();
-  }
+  let restarted = Promise.resolve();
+  commands.on("line", (line) => {
+    restarted = restarted.then(async () => {
+      if (server !== undefined) await end(server, line.split(" ")[1] ?? "fast");
+      server = await start(binaries, port);
+      ready();
+    });
+  });
+  await ended;
+  await restarted;
 } finally {
   if (server !== undefined) await end(server, "immediate");
   rmSync(root, { recursive: true, force: true });

@@ -98,7 +98,8 @@ test("a claim whose reply is lost is handed back, and its attempt was not used u
 
 test("a claim that commits after it seemed to have failed, and after others looked, is handed back, too", async () => {
   const late = runLate(calls("claim"));
-  const second = holdBack(calls("claim"), 2);
+  // The first is not sent at all, for now.
+  const second = holdBack(calls("claim"));
   const { orchestrator } = orchestrate([job.handle(({ input }) => input)], second, late);
   const { id } = await orchestrator.push(job(1, { retries: 0 }));
   await working(orchestrator, { leaseMs: 5_000 });

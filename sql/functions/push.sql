@@ -30,7 +30,7 @@ begin
         select * from orchestratum.handler h where h.name = push.name order by h.version desc limit 1
       ) h on true
       cross join lateral (
-        select o.key, o.value from json_each(push.options) o where o.key not in ('name', 'input') and json_typeof(o.value) <> 'null'
+        select o.key, o.value from json_each(push.options) o where o.key not in ('name', 'input', 'null_input') and json_typeof(o.value) <> 'null'
         union all
         select d.key, d.value
         from json_each(json_strip_nulls(json_build_object(

@@ -49,7 +49,11 @@ test("claim() takes what is available first, up to max_count, and says that more
   const { one, newQueue } = sessions;
   const queue = newQueue();
   const [last, first, second] = await one.push(
-    [{ queue, delay_ms: 30 }, { queue, delay_ms: 10 }, { queue, delay_ms: 20 }],
+    [
+      { queue, delay_ms: 30 },
+      { queue, delay_ms: 10 },
+      { queue, delay_ms: 20 },
+    ],
     { at: time(0) },
   );
   const claim = await one.claim(queue, { at: time(100), maxCount: 2 });
@@ -123,7 +127,13 @@ test("claim() without lanes finds nothing, and no more", async () => {
 test("claim() reads a lane from its mark on, in both looks", async () => {
   const { one, newQueue } = sessions;
   const queue = newQueue();
-  const [below, onMark] = await one.push([{ queue, delay_ms: 10 }, { queue, delay_ms: 20 }], { at: time(0) });
+  const [below, onMark] = await one.push(
+    [
+      { queue, delay_ms: 10 },
+      { queue, delay_ms: 20 },
+    ],
+    { at: time(0) },
+  );
   const claim = await one.claim([{ queue, mark_at: onMark?.available_at ?? "" }], { at: time(100) });
   expect(ids(claim.commands)).toEqual([onMark?.id]);
   // Left behind: only a claim from below, the rescan, finds it.
@@ -153,7 +163,10 @@ test("claim() stops at max_bytes of input, but takes one in any case", async () 
 test("claim() counts the bytes of all lanes together", async () => {
   const { one, newQueue } = sessions;
   const [a, b] = [newQueue(), newQueue()];
-  await one.push([a, b, b].map((queue) => ({ queue, input: "x".repeat(98) })), { at: time(0) });
+  await one.push(
+    [a, b, b].map((queue) => ({ queue, input: "x".repeat(98) })),
+    { at: time(0) },
+  );
   const lanes = [{ queue: a }, { queue: b }];
   const claim = await one.claim(lanes, { at: time(1), maxBytes: 150 });
   expect(claim.commands.map(({ lane }) => lane)).toEqual([1, 2]);
@@ -230,7 +243,9 @@ test("claim() tells a worker to end a command that has no attempts left", async 
   const lease = await one.leaseOne(queue, { max_attempts: 2 });
   expect(lease.purpose).toBe("run");
   await one.end("worker", { ...lease, verdict: "retry" }, { at: time(1) });
-  expect((await one.claim(queue, { at: time(1), leaseMs: 10 })).commands).toMatchObject([{ purpose: "run", attempt: 2 }]);
+  expect((await one.claim(queue, { at: time(1), leaseMs: 10 })).commands).toMatchObject([
+    { purpose: "run", attempt: 2 },
+  ]);
   expect((await one.claim(queue, { at: time(11) })).commands).toMatchObject([{ purpose: "exhausted", losses: 1 }]);
 });
 

@@ -9,16 +9,19 @@ const confirmed = async (worker: string, { id, fence }: { id: string; fence: num
   return rows[0]?.result;
 };
 
-test.each(["succeeded", "failed", "cancelled", "timed_out", "not_found"])("confirm() says repeated of a lease that ended its command as %s", async (verdict) => {
-  const { one, newQueue } = sessions;
-  const lease = await one.leaseOne(newQueue(), {}, { worker: "w1" });
-  expect(await confirmed("w1", lease)).toBe("lost");
-  await one.end("w1", { ...lease, verdict });
-  expect(await confirmed("w1", lease)).toBe("repeated");
-  // After a failover that lost a claim, the same fence may have been given to two workers.
-  expect(await confirmed("w2", lease)).toBe("lost");
-  expect(await confirmed("w1", { ...lease, fence: 2 })).toBe("lost");
-});
+test.each(["succeeded", "failed", "cancelled", "timed_out", "not_found"])(
+  "confirm() says repeated of a lease that ended its command as %s",
+  async (verdict) => {
+    const { one, newQueue } = sessions;
+    const lease = await one.leaseOne(newQueue(), {}, { worker: "w1" });
+    expect(await confirmed("w1", lease)).toBe("lost");
+    await one.end("w1", { ...lease, verdict });
+    expect(await confirmed("w1", lease)).toBe("repeated");
+    // After a failover that lost a claim, the same fence may have been given to two workers.
+    expect(await confirmed("w2", lease)).toBe("lost");
+    expect(await confirmed("w1", { ...lease, fence: 2 })).toBe("lost");
+  },
+);
 
 test("confirm() says repeated of a retry, while the command lives and after its end", async () => {
   const { one, newQueue } = sessions;

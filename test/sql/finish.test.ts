@@ -65,16 +65,24 @@ test("finish() moves a command that succeeded to history, with all that is known
   });
 });
 
-test.each(["failed", "cancelled", "timed_out", "not_found"])("finish() ends a command as %s, with the error in its trail", async (verdict) => {
-  const { one, newQueue } = sessions;
-  const lease = await one.leaseOne(newQueue(), {}, { worker: "w1" });
-  const error = { code: "broken", message: "It broke" };
-  expect(await one.end("w1", { ...lease, verdict, error }, { at: time(5) })).toBe("accepted");
-  expect(await one.look(lease.id)).toMatchObject({ status: verdict, output: null, finished_at: time(5), worker: "w1" });
-  expect(await one.trail(lease.id)).toEqual([
-    { ...error, fence: 1, attempt: 1, worker: "w1", started_at: jsonTime(0), ended_at: jsonTime(5) },
-  ]);
-});
+test.each(["failed", "cancelled", "timed_out", "not_found"])(
+  "finish() ends a command as %s, with the error in its trail",
+  async (verdict) => {
+    const { one, newQueue } = sessions;
+    const lease = await one.leaseOne(newQueue(), {}, { worker: "w1" });
+    const error = { code: "broken", message: "It broke" };
+    expect(await one.end("w1", { ...lease, verdict, error }, { at: time(5) })).toBe("accepted");
+    expect(await one.look(lease.id)).toMatchObject({
+      status: verdict,
+      output: null,
+      finished_at: time(5),
+      worker: "w1",
+    });
+    expect(await one.trail(lease.id)).toEqual([
+      { ...error, fence: 1, attempt: 1, worker: "w1", started_at: jsonTime(0), ended_at: jsonTime(5) },
+    ]);
+  },
+);
 
 test("finish() tells an output that is null from none, and a null input for a hook from none", async () => {
   const { one, newQueue } = sessions;
@@ -122,15 +130,18 @@ test("finish() retries after a delay, with the attempt used and the error in the
   expect((await one.claim(queue, { at: time(1_005) })).commands).toMatchObject([{ fence: 2, attempt: 2, losses: 0 }]);
 });
 
-test.each(["snooze", "release", "unknown"])("finish() hands the attempt back with %s, never the fence", async (verdict) => {
-  const { one, newQueue } = sessions;
-  const queue = newQueue();
-  const lease = await one.leaseOne(queue, { max_attempts: 1 });
-  expect(await one.end("worker", { ...lease, verdict, until: time(1_000) }, { at: time(5) })).toBe("accepted");
-  expect(await one.look(lease.id)).toMatchObject({ attempt: 0, fence: 1, available_at: time(1_000), worker: null });
-  const { commands } = await one.claim(queue, { at: time(1_000) });
-  expect(commands).toMatchObject([{ purpose: "run", attempt: 1, fence: 2 }]);
-});
+test.each(["snooze", "release", "unknown"])(
+  "finish() hands the attempt back with %s, never the fence",
+  async (verdict) => {
+    const { one, newQueue } = sessions;
+    const queue = newQueue();
+    const lease = await one.leaseOne(queue, { max_attempts: 1 });
+    expect(await one.end("worker", { ...lease, verdict, until: time(1_000) }, { at: time(5) })).toBe("accepted");
+    expect(await one.look(lease.id)).toMatchObject({ attempt: 0, fence: 1, available_at: time(1_000), worker: null });
+    const { commands } = await one.claim(queue, { at: time(1_000) });
+    expect(commands).toMatchObject([{ purpose: "run", attempt: 1, fence: 2 }]);
+  },
+);
 
 test("finish() makes nothing available before its clock", async () => {
   const { one, newQueue } = sessions;
@@ -171,7 +182,12 @@ test("finish() calls missing what another worker, or another lease, has a say in
       expect(await one.end(worker, { ...other, verdict, follow_ups })).toBe("missing");
     }
   }
-  expect(await one.look(lease.id, { at: time(1) })).toMatchObject({ status: "running", worker: "w1", fence: 1, trail: null });
+  expect(await one.look(lease.id, { at: time(1) })).toMatchObject({
+    status: "running",
+    worker: "w1",
+    fence: 1,
+    trail: null,
+  });
   expect(await waiting(one, "nobody")).toEqual([]);
 });
 

@@ -114,7 +114,13 @@ test("push_batch() schedules by due_at, or by delay_ms from its clock", async ()
 test("push_batch() makes nothing available before its clock, and remembers when it was wanted", async () => {
   const { one, newQueue } = sessions;
   const queue = newQueue();
-  const pushed = await one.push([{ queue, due_at: time(-60_000) }, { queue, delay_ms: -5_000 }], { at: time(0) });
+  const pushed = await one.push(
+    [
+      { queue, due_at: time(-60_000) },
+      { queue, delay_ms: -5_000 },
+    ],
+    { at: time(0) },
+  );
   expect(pushed.map(({ available_at }) => available_at)).toEqual([time(0), time(0, 1)]);
   const known = await Promise.all(pushed.map(({ id }) => one.look(id)));
   expect(known.map(({ due_at }) => due_at)).toEqual([time(-60_000), time(-5_000)]);
@@ -173,10 +179,13 @@ test("push_batch() repeated takes out again what has finished, and answers what 
   const [live, fresh] = [newId(), newId()];
   await one.push([{ id: live, queue }], { at: time(2) });
 
-  const repeated = await one.push([lease, { id: live }, { id: fresh }].map(({ id }) => ({ id, queue })), {
-    at: time(3),
-    repeat: true,
-  });
+  const repeated = await one.push(
+    [lease, { id: live }, { id: fresh }].map(({ id }) => ({ id, queue })),
+    {
+      at: time(3),
+      repeat: true,
+    },
+  );
   expect(repeated).toEqual([{ id: fresh, queue, available_at: time(3, 2) }]);
   expect((await one.claim(queue, { at: time(4) })).commands.map(({ id }) => id)).toEqual([live, fresh]);
   expect(await one.look(lease.id)).toMatchObject({ status: "succeeded", fence: 1 });

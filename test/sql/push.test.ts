@@ -137,7 +137,9 @@ test("push() takes metadata of 8,192 bytes and none that are longer", async () =
   const { one, newQueue } = sessions;
   const queue = newQueue();
   const metadata = { a: "é".repeat(4_092) };
-  expect(JSON.parse((await one.look(await push(one, "a", null, { queue, metadata }))).metadata ?? "")).toEqual(metadata);
+  expect(JSON.parse((await one.look(await push(one, "a", null, { queue, metadata }))).metadata ?? "")).toEqual(
+    metadata,
+  );
   await expect(push(one, "big", null, { queue, metadata: { a: `${metadata.a}a` } })).rejects.toMatchObject({
     code: "54000",
     message: 'Cannot push command "big": its metadata has 8193 bytes, and at most 8192 are allowed',

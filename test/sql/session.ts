@@ -364,10 +364,9 @@ const order = (a: string, b: string): number => (a < b ? -1 : Number(a > b));
 const hints = (rows: readonly Hint[]): Hint[] =>
   rows
     .map(({ queue, available_at }) => ({ queue, available_at }))
-    .toSorted(
-      (a, b) =>
-        // By nothing that the server's collation could decide otherwise.
-        order(a.queue, b.queue),
+    .toSorted((a, b) =>
+      // By nothing that the server's collation could decide otherwise.
+      order(a.queue, b.queue),
     );
 
 const epochMs = Date.UTC(2025, 0, 1);
@@ -380,8 +379,7 @@ export function time(ms: number, microseconds = 0): string {
 }
 
 /** The same time as it stands in the JSON of a trail. */
-export const jsonTime = (ms: number): string =>
-  time(ms).replace(" ", "T").replace(/\+00$/, "+00:00");
+export const jsonTime = (ms: number): string => time(ms).replace(" ", "T").replace(/\+00$/, "+00:00");
 
 /** Milliseconds since the beginning of 2025, of a time as the functions write it. */
 export const msOf = (at: string): number => Date.parse(at.replace(" ", "T").replace("+00", "Z")) - epochMs;
@@ -449,7 +447,9 @@ export async function registerHandler(
   session: Session,
   handler: { name: string; version?: number; hooks?: readonly string[] } & Record<string, unknown>,
 ): Promise<void> {
-  await session.rows(queries.registerHandlers, [JSON.stringify([{ version: 1, hooks: [], upgrades: false, ...handler }])]);
+  await session.rows(queries.registerHandlers, [
+    JSON.stringify([{ version: 1, hooks: [], upgrades: false, ...handler }]),
+  ]);
 }
 
 export const newId = (): string => uuidv7();

@@ -1,0 +1,344 @@
+/**
+ * The documents, as far as a machine can hold them to their word: blocks marked `ts run` are programs that run and print
+ * what the `text` block after them says, all other `ts` blocks compile, `sql` blocks are executed, links lead somewhere,
+ * and no option, observation or code is missing.
+ */
+
+import { execFile } from "node:child_process";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import * as limits from "../src/limits.ts";
+import { createDatabase, type Database } from "./database.ts";
+
+const execute = promisify(execFile);
+const root = fileURLToPath(new URL("..", import.meta.url));
+const read = (path: string): string => readFileSync(join(root, path), "utf8");
+
+const documents = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"].concat(
+  readdirSync(join(root, "docs"))
+    .filter((name) => name.endsWith(".md"))
+    .map((name) => `docs/${name}`),
+);
+const everything = documents.map(read).join("\n");
+
+interface Block {
+  /** `docs/pushing.md:12`, for messages. */
+  readonly place: string;
+  /** What stands behind the fence: `ts run`. */
+  readonly kind: string;
+  readonly code: string;
+  /** The `text` block that follows it, with nothing between. */
+  readonly output: string | undefined;
+}
+
+function blocksOf(document: string): Block[] {
+  const text = read(document);
+  const found = Array.from(text.matchAll(/^```(.*)\n([^]*?)^```$/gm), (match) => ({
+    place: `${document}:${text.slice(0, match.index).split("\n").length}`,
+    kind: match[1] as string,
+    code: match[2] as string,
+    start: match.index,
+    end: match.index + match[0].length,
+  }));
+  return found.map(({ place, kind, code, end }, index) => {
+    const next = found[index + 1];
+    const follows = next?.kind === "text" && text.slice(end, next.start).trim() === "";
+    return { place, kind, code, output: follows ? next.code : undefined };
+  });
+}
+
+const blocks = documents.flatMap(blocksOf);
+const programs = blocks.filter(({ kind }) => kind === "ts run");
+const fragments = blocks.filter(({ kind }) => kind === "ts");
+
+/** What a fragment may name without saying where it comes from: the page around it has said so. */
+const surroundings = `
+import type { Driver, Handler, Orchestrator } from "orchestratum";
+import type * as orchestratum from "orchestratum";
+import type { Sql } from "postgres";
+import type * as commands from "./commands.ts";
+
+declare global {
+  const orchestrator: Orchestrator;
+  const database: Driver;
+  const sql: Sql;
+  const handlers: readonly Handler[];
+  const defineCommand: typeof orchestratum.defineCommand;
+  const v: typeof import("valibot");
+  const sendEmail: typeof commands.sendEmail;
+  const generateReport: typeof commands.generateReport;
+  const chargeCard: orchestratum.Contract<
+    orchestratum.StandardSchemaV1<{ order: string; cents: number }>,
+    orchestratum.StandardSchemaV1<{ receipt: string }>
+  >;
+}
+`;
+
+/** Files that the guides name, and import from each other. */
+const named: Readonly<Record<string, string>> = {
+  "commands.ts": "export const { sendEmail, generateReport } = defineCommands",
+  "handlers.ts": "export const sendEmailHandler",
+};
+
+const folder = mkdtempSync(join(tmpdir(), "orchestratum-docs-"));
+const fileOf = ({ place }: Block): string => `${place.replaceAll(/[/.:]/g, "_")}.ts`;
+let database: Database;
+
+beforeAll(async () => {
+  symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
+  writeFileSync(join(folder, "package.json"), JSON.stringify({ type: "module" }));
+  const { compilerOptions } = JSON.parse(read("tsconfig.json"));
+  const paths = Object.entries<string[]>(compilerOptions.paths).map(([name, [to]]) => [
+    name,
+    [join(root, to as string)],
+  ]);
+  writeFileSync(
+    join(folder, "tsconfig.json"),
+    JSON.stringify({
+      compilerOptions: {
+        ...compilerOptions,
+        paths: Object.fromEntries(paths),
+        noUnusedLocals: false,
+        noUnusedParameters: false,
+      },
+      include: ["*.ts"],
+    }),
+  );
+  for (const block of [...programs, ...fragments]) writeFileSync(join(folder, fileOf(block)), block.code);
+  for (const [file, beginning] of Object.entries(named)) {
+    const [block, ...others] = fragments.filter(({ code }) => code.includes(beginning));
+    if (block === undefined || others.length > 0) throw new Error(`Cannot find the one block that is ${file}`);
+    writeFileSync(join(folder, file), block.code);
+  }
+  writeFileSync(join(folder, "surroundings.d.ts"), surroundings);
+  database = await createDatabase();
+});
+
+afterAll(async () => {
+  await database.drop();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+// Most of them start a PostgreSQL of their own, which takes its time on a busy machine.
+describe.concurrent("programs", { timeout: 180_000 }, () => {
+  test.each(programs)("$place runs and prints what the document says", (block) => runs(block));
+});
+
+test("the README's start is examples/minimal.ts", () => {
+  expect(programs[0]?.place).toMatch(/^README/);
+  expect(read("examples/minimal.ts").replace(/^\/\*\*.*\*\/\n/, "")).toBe(programs[0]?.code);
+});
+
+/** As a user would run it: in an empty folder of its own, with a database of its own. */
+async function runs(block: Block): Promise<void> {
+  const own = join(folder, `run-${fileOf(block)}`);
+  mkdirSync(own);
+  const fresh = block.code.includes("DATABASE_URL") ? await createDatabase({ migrated: false }) : undefined;
+  try {
+    const { stdout, stderr } = await execute(
+      process.execPath,
+      ["--import", import.meta.resolve("tsx"), join(folder, fileOf(block))],
+      {
+        cwd: own,
+        timeout: 170_000,
+        env: {
+          ...process.env,
+          NODE_ENV: "",
+          NO_COLOR: "1",
+          TSX_TSCONFIG_PATH: join(folder, "tsconfig.json"),
+          DATABASE_URL: fresh?.url ?? "",
+        },
+      },
+    );
+    expect(stderr).toBe("");
+    if (block.output !== undefined) expect(stdout).toBe(block.output);
+  } finally {
+    await fresh?.drop();
+  }
+}
+
+test("every block of TypeScript compiles", async () => {
+  expect(fragments.length).toBeGreaterThan(10);
+  const { stdout } = await execute(join(root, "node_modules/.bin/tsc"), ["-p", "."], {
+    cwd: folder,
+    shell: process.platform === "win32",
+  }).catch((error: { stdout: string }) => error);
+  expect(stdout).toBe("");
+});
+
+test.each(blocks.filter(({ kind }) => kind === "sql"))("$place is SQL that runs", async ({ code }) => {
+  const undone = new Error("undone");
+  const run = database.sql.begin(async (tx) => {
+    await tx.unsafe(code);
+    throw undone;
+  });
+  await expect(run).rejects.toBe(undone);
+});
+
+test("shell commands name scripts and commands that exist", () => {
+  const { scripts } = JSON.parse(read("package.json"));
+  for (const [, script] of everything.matchAll(/npm run ([a-z-]+)/g)) expect(scripts).toHaveProperty(script as string);
+  const usages = readdirSync(join(root, "adapters/cli"))
+    .map((file) => read(`adapters/cli/${file}`))
+    .join("\n");
+  const shell = blocks.filter(({ kind }) => kind === "sh").map(({ code }) => code);
+  for (const [, command] of shell.join("\n").matchAll(/npx orchestratum ([a-z]+)/g)) {
+    expect(usages).toContain(`Usage: orchestratum ${command}`);
+  }
+  for (const [flag] of everything.matchAll(
+    /(?<=[`\s])--(?:database|schema|queues|concurrency|grace-ms|migrate|verbose|down|from)\b/g,
+  )) {
+    expect(usages).toContain(`  ${flag} `);
+  }
+});
+
+test("blocks are of a kind that is looked at", () => {
+  const kinds = new Set(blocks.map(({ kind }) => kind));
+  expect([...kinds].filter((kind) => !["ts", "ts run", "text", "sql", "sh"].includes(kind))).toEqual([]);
+});
+
+/** The anchor that a heading gets on the usual sites. */
+const anchorOf = (heading: string): string =>
+  heading
+    .toLowerCase()
+    .replaceAll(/[^\p{L}\p{N} _-]/gu, "")
+    .replaceAll(" ", "-");
+
+const anchorsOf = (path: string): string[] =>
+  Array.from(read(path).matchAll(/^#+ (.*)$/gm), ([, heading]) => anchorOf(heading as string));
+
+test("links within the checkout lead somewhere", () => {
+  const links = documents.flatMap((document) =>
+    Array.from(read(document).matchAll(/\]\(((?!https?:)[^)]+)\)/g), ([, link]) => ({
+      document,
+      link: link as string,
+    })),
+  );
+  expect(links.length).toBeGreaterThan(10);
+  const dead = links.filter(({ document, link }) => {
+    const [path = "", anchor] = link.split("#");
+    const target = path === "" ? document : join(dirname(document), path);
+    if (!existsSync(join(root, target))) return true;
+    return anchor !== undefined && !anchorsOf(target).includes(anchor);
+  });
+  expect(dead).toEqual([]);
+});
+
+test("files that are named exist", () => {
+  const paths = Array.from(
+    everything.matchAll(/`((?:src|adapters|sql|test|scripts|docs)\/[\w./-]*)`/g),
+    ([, path]) => path,
+  );
+  expect(paths.length).toBeGreaterThan(10);
+  expect(paths.filter((path) => !existsSync(join(root, path as string)))).toEqual([]);
+});
+
+/** What the core and its adapters are made of, but for what is generated. */
+const sources = ["src", "adapters"]
+  .flatMap((place) => readdirSync(join(root, place)).map((file) => `${place}/${file}`))
+  .filter((path) => path.endsWith(".ts") && !path.endsWith(".generated.ts"))
+  .map(read)
+  .join("\n");
+
+/** The properties of an interface, with what its doc comment says is their default. */
+function propertiesOf(name: string): { key: string; preset: string | undefined }[] {
+  const start = sources.search(new RegExp(`^export interface ${name}\\b`, "m"));
+  expect(start, `the place of ${name}`).toBeGreaterThanOrEqual(0);
+  const body = sources.slice(start, sources.indexOf("\n}\n", start));
+  return Array.from(
+    body.matchAll(/(?:\/\*\*((?:(?!\*\/)[^])*)\*\/\s*)?^ {2}(?:readonly )?(\w+)(?:\?:|:|\(|\?\()/gm),
+    ([, comment, key]) => ({
+      key: key as string,
+      preset: /@default ([^]*?)\s*(?:\*\s*)?(?:\n|$)/.exec(comment ?? "")?.[1],
+    }),
+  );
+}
+
+test.each([
+  ["WorkerOptions", "README.md"],
+  ["WorkerOptions", "docs/workers.md"],
+  ["WorkerCounts", "docs/workers.md"],
+  ["StopOptions", "docs/workers.md"],
+  ["RunWorkerOptions", "docs/workers.md"],
+  ["LogOptions", "docs/workers.md"],
+  ["CommandOptions", "docs/pushing.md"],
+  ["PushOptions", "docs/pushing.md"],
+  ["Metadata", "docs/commands-and-handlers.md"],
+  ["Definition", "docs/commands-and-handlers.md"],
+  ["BackoffOptions", "docs/commands-and-handlers.md"],
+  ["HandlerContext", "docs/commands-and-handlers.md"],
+  ["HandlerOptions", "docs/commands-and-handlers.md"],
+  ["OrchestratorOptions", "docs/getting-started.md"],
+  ["WaitOptions", "docs/waiting-and-asking.md"],
+  ["CommandSnapshot", "docs/waiting-and-asking.md"],
+])("everything of %s is in %s", (name, document) => {
+  const properties = propertiesOf(name);
+  expect(properties.length).toBeGreaterThan(0);
+  const text = read(document);
+  expect(properties.filter(({ key }) => !new RegExp(`\`${key}[\`(]`).test(text)).map(({ key }) => key)).toEqual([]);
+});
+
+test.each(["README.md", "docs/workers.md"])("the defaults of a worker in %s are those of the code", (document) => {
+  const plain = (text: string | undefined): string | undefined => text?.replaceAll("`", "");
+  for (const { key, preset } of propertiesOf("WorkerOptions")) {
+    const [, cell] = new RegExp(`^\\| \`${key}\` \\| (.*?) \\|`, "m").exec(read(document)) ?? [];
+    expect(plain(cell), key).toBe(plain(preset));
+  }
+});
+
+test("every observation is in docs/workers.md", () => {
+  const types = Array.from(sources.matchAll(/readonly type: "(\w+)"/g), ([, type]) => type as string);
+  expect(types.length).toBeGreaterThan(10);
+  const text = read("docs/workers.md");
+  expect(types.filter((type) => !text.includes(`\`${type}\``))).toEqual([]);
+});
+
+test("every code of an error is in docs/operating.md", () => {
+  const codes = new Set(sources.match(/"ORCHESTRATUM_[A-Z_]+"/g));
+  expect(codes.size).toBeGreaterThan(5);
+  const text = read("docs/operating.md");
+  expect([...codes].filter((code) => !text.includes(code.replaceAll('"', "`")))).toEqual([]);
+});
+
+test("the README has the limits of the code", () => {
+  const row = (what: string): string =>
+    new RegExp(`^\\| ${what}.*?\\| (.*?) \\|$`, "m").exec(read("README.md"))?.[1] ?? "";
+  const number = (value: number): string => value.toLocaleString("en");
+  expect(row("input, output")).toContain(number(limits.maxInputBytes));
+  expect(limits.maxOutputBytes).toBe(limits.maxInputBytes);
+  expect(row("metadata, progress")).toContain(number(limits.maxMetadataBytes));
+  expect(limits.maxProgressBytes).toBe(limits.maxMetadataBytes);
+  expect(row("record of an error")).toContain(number(limits.maxErrorBytes));
+  expect(row("depth of JSON")).toContain(number(limits.maxJsonDepth));
+  expect(row("property names")).toContain(number(limits.maxJsonKeys));
+  expect(row("follow-ups")).toContain(number(limits.maxFollowUps));
+  expect(row("follow-ups")).toContain(number(limits.maxBatchBytes));
+  expect(row("commands in one statement")).toContain(number(limits.maxBatchCommands));
+  expect(row("commands in one statement")).toContain(number(limits.maxBatchBytes));
+  expect(row("name of a command")).toContain(number(limits.maxNameLength));
+  expect(row("name of a queue")).toContain(number(limits.maxQueueLength));
+  expect(row("version")).toBe(number(limits.maxVersion));
+  expect(row("retries")).toBe(number(limits.maxRetries));
+  expect(row("timeout")).toContain(number(limits.maxTimeoutMs));
+});
+
+test("the view has the columns that docs/waiting-and-asking.md names", async () => {
+  const columns = await database.sql<{ name: string }[]>`
+    select attname as name from pg_attribute
+    where attrelid = 'orchestratum.all_commands'::regclass and attnum > 0`;
+  const [section = ""] = /^## The view all_commands\n[^]*?```/m.exec(read("docs/waiting-and-asking.md")) ?? [];
+  expect(columns.filter(({ name }) => !section.includes(`\`${name}\``))).toEqual([]);
+});
