@@ -5,6 +5,11 @@
  * LISTEN has a connection of its own, opened from the pool's options and opened anew whenever it ends, so that closing
  * a listener really closes it: the one that `sql.listen` shares among all channels could not be replaced once it is
  * half open.
+ *
+ * A pool that leaves a statement unanswered is left, for another one from the same options. postgres.js 3.4 never writes
+ * again to a connection that ended while a write was buffered (porsager/postgres#1208), so a pool under load loses some
+ * of its connections with each restart of the server, for good, and in the end answers nothing (seen after 60 killed
+ * backends, with four connections).
  */
 
 import postgres from "postgres";
@@ -18,6 +23,8 @@ export interface PostgresJsClient {
 /** A statement of postgres.js: it is sent when it is awaited. */
 export interface PostgresJsQuery extends PromiseLike<Iterable<object>> {
   cancel(): unknown;
+  /** Whether the server works on it; not among the types of postgres.js. */
+  readonly active?: boolean;
 }
 
 /** A pool of postgres.js: what `postgres(url)` gives. */
@@ -43,6 +50,9 @@ const maxReconnectMs = 5_000;
 const keepAliveSeconds = 10;
 
 /**
+ * Make a pool with `fetch_types: false`: nothing here needs those types, and a connection that is lost while postgres.js
+ * asks for them rejects a promise that nobody can catch, which ends the process.
+ *
  * @example
  * ```ts
  * const database = postgresJs(process.env.DATABASE_URL); // opens a pool: close it
@@ -64,7 +74,7 @@ export function postgresJs(
       "Cannot use this as a postgres.js database: it must be a URL, a pool, a connection or a transaction",
     );
   }
-  return isPool(target) ? poolDriver(target) : clientQueryable(target);
+  return isPool(target) ? poolDriver(target).driver : clientQueryable(target);
 }
 
 const isPool = (client: PostgresJsClient): client is PostgresJsPool => "options" in client && "begin" in client;
@@ -72,25 +82,75 @@ const isPool = (client: PostgresJsClient): client is PostgresJsPool => "options"
 function openDatabase(url: string, options: postgres.Options<Record<never, never>> = {}): PostgresJsDatabase {
   // No array is ever bound, so their types need not be asked for; and nobody asked for notices on the console.
   const sql = postgres(url, { fetch_types: false, onnotice: () => {}, ...options });
-  const close = ({ timeoutMs = 5_000 } = {}): Promise<void> => sql.end({ timeout: timeoutMs / 1000 });
-  return {
-    ...poolDriver(sql),
-    sql,
-    close,
-    [Symbol.asyncDispose]: () => close(),
+  const { driver, leave } = poolDriver(sql);
+  const close = async ({ timeoutMs = 5_000 } = {}): Promise<void> => {
+    const timeout = timeoutMs / 1000;
+    await Promise.all([leave(timeout), sql.end({ timeout })]);
   };
+  return { ...driver, sql, close, [Symbol.asyncDispose]: () => close() };
 }
 
-function poolDriver(sql: PostgresJsPool): Required<Driver> {
-  return {
+/** `leave` ends what was opened here in the place of the pool; the pool itself is its owner's. */
+function poolDriver(pool: PostgresJsPool): { driver: Required<Driver>; leave: (timeout: number) => Promise<void> } {
+  const { options } = pool;
+  const rename = columnNames(options);
+  let current = pool;
+  let queryable = clientQueryable(pool, rename);
+
+  const leave = async (timeout: number): Promise<void> => {
+    if (current !== pool) await current.end({ timeout });
+  };
+  const replace = (): void => {
+    void leave(standInTimeout);
+    current = standIn(options);
+    queryable = clientQueryable(current, rename);
+  };
+
+  const driver: Required<Driver> = {
     name: "postgres-js",
-    ...clientQueryable(sql, columnNames(sql.options)),
+    async query<Row>(text: string, params: readonly Param[], given?: { signal?: AbortSignal }): Promise<Row[]> {
+      const { signal } = given ?? {};
+      const used = current;
+      const statement = queryable.query<Row>(text, params, given);
+      if (signal === undefined) return await statement;
+      let timer: ReturnType<typeof setTimeout> | undefined;
+      let unanswered = (): void => {};
+      const abandoned = new Promise<never>((_, reject) => {
+        unanswered = () => {
+          if (used === current) replace();
+          timer = setTimeout(() => reject(signal.reason), cancelledWithinMs);
+        };
+      });
+      signal.addEventListener("abort", unanswered, { once: true });
+      try {
+        return await Promise.race([statement, abandoned]);
+      } finally {
+        signal.removeEventListener("abort", unanswered);
+        clearTimeout(timer);
+      }
+    },
     async script(text) {
       // Several statements in one message are one transaction, and one round trip.
-      await sql.unsafe(text, [], { simple: true, prepare: false });
+      await current.unsafe(text, [], { simple: true, prepare: false });
     },
-    listen: (channel, onNotify, onListen) => openListener(sql.options, channel, onNotify, onListen),
+    listen: (channel, onNotify, onListen) => openListener(options, channel, onNotify, onListen),
   };
+  return { driver, leave };
+}
+
+/** How long a cancelled statement may take to say so; one on a lost connection never does. */
+const cancelledWithinMs = 1_000;
+
+/** Seconds that a pool which stands in for another keeps idle connections, and has to finish when it is left itself. */
+const standInTimeout = 5;
+
+/** Nobody closes it where the pool is the caller's, so it must not keep a process that has nothing more to do. */
+function standIn(options: object): PostgresJsPool {
+  return postgres({
+    ...options,
+    idle_timeout: standInTimeout,
+    shared: { retries: 0, typeArrayMap: {} },
+  } as unknown as postgres.Options<Record<never, never>>);
 }
 
 function clientQueryable(client: PostgresJsClient, rename?: (rows: object[], text: string) => object[]): Queryable {
@@ -100,18 +160,36 @@ function clientQueryable(client: PostgresJsClient, rename?: (rows: object[], tex
       signal?.throwIfAborted();
       // `prepare` is this statement's wish; a client that was made with `prepare: false` still prepares nothing.
       const query = client.unsafe(text, params as unknown as never[], { prepare: true, simple: false });
-      // A cancellation is a message of its own, which may fail to arrive: the statement then goes on, as it may anyway.
-      const cancel = (): void => void Promise.resolve(query.cancel()).catch(() => {});
+      // Only what the server works on. What postgres.js has queued for a connection it "cancels" by leaving that
+      // connection out of its pool for ever, and what it has pipelined by giving its answer to the next statement.
+      // The message may fail to arrive: the statement then goes on, as it may anyway.
+      const cancel = (): void => {
+        if (query.active === true) void Promise.resolve(query.cancel()).catch(() => {});
+      };
       signal?.addEventListener("abort", cancel, { once: true });
       try {
         const rows = [...(await query)];
         return (rename === undefined ? rows : rename(rows, text)) as Row[];
+      } catch (error) {
+        throw isNullSocket(error) ? new ConnectionLostError(error) : error;
       } finally {
         signal?.removeEventListener("abort", cancel);
       }
     },
   };
 }
+
+/** The network's fault, although postgres.js reports its own: it writes to a socket that it has set to null. */
+class ConnectionLostError extends Error {
+  readonly code = "CONNECTION_CLOSED";
+  override readonly name = "ConnectionLostError";
+
+  constructor(cause: unknown) {
+    super("Cannot run a statement: its connection is gone", { cause });
+  }
+}
+
+const isNullSocket = (error: unknown): boolean => error instanceof TypeError && /\bnull\b/.test(error.message);
 
 /**
  * Undoes `transform.column` of the caller's pool (`postgres.camel`, say), which changes the names of all columns: each

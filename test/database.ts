@@ -36,7 +36,8 @@ export async function createDatabase({
   );
   const url = new URL(server);
   url.pathname = `/${name}`;
-  const sql = postgres(url.href, { onnotice: () => {}, ...options }) as postgres.Sql;
+  // With types fetched, a backend that is killed while it is asked for them would end the test run.
+  const sql = postgres(url.href, { fetch_types: false, onnotice: () => {}, ...options }) as postgres.Sql;
   const drop = async (): Promise<void> => {
     await sql.end({ timeout: 0 });
     await withServer(server, (admin) => admin.unsafe(`drop database if exists ${name} with (force)`));

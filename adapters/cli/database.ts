@@ -29,6 +29,8 @@ async function load<T>(module: () => Promise<T>, needs: string): Promise<T> {
   } catch (error) {
     const { code, message } = error as { code?: unknown; message?: unknown };
     if (code !== "ERR_MODULE_NOT_FOUND" || !String(message).includes(needs)) throw error;
-    throw new Error(`Cannot open the database: package "${needs}" is not installed; run \`npm install ${needs}\``);
+    throw new Error(`Cannot open the database: package "${needs}" is not installed; run \`npm install ${needs}\``, {
+      cause: error,
+    });
   }
 }

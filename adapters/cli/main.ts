@@ -43,7 +43,7 @@ async function main(args: string[]): Promise<number> {
     return name === undefined ? 2 : 0;
   }
   if (name === "--version") {
-    console.log(version());
+    console.log(readVersion());
     return 0;
   }
   const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
@@ -59,6 +59,7 @@ async function main(args: string[]): Promise<number> {
     return 0;
   } catch (error) {
     const misused = isMisuse(error);
+    // With its stack and its causes for whoever looks for a fault.
     console.error(misused || process.env.DEBUG === undefined ? messageOf(error) : error);
     if (misused) console.error(`\n${command?.usage ?? usage}`);
     return misused ? 2 : 1;
@@ -73,12 +74,11 @@ function messageOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   // An error of the network may have nothing but a code (Node's AggregateError of refused connections).
   const code = (error as { code?: unknown }).code;
-  const message = error.message || (typeof code === "string" ? code : error.name);
-  return error.cause === undefined ? message : `${message}\n  because: ${messageOf(error.cause)}`;
+  return error.message || (typeof code === "string" ? code : error.name);
 }
 
 /** This file is adapters/cli/main.ts, or that below dist. */
-function version(): string {
+function readVersion(): string {
   for (const folder of ["../..", "../../.."]) {
     try {
       const { name, version } = JSON.parse(readFileSync(new URL(`${folder}/package.json`, import.meta.url), "utf8"));

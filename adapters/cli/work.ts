@@ -90,17 +90,18 @@ function numberOption(key: string, name: string, text: string | undefined): Reco
 }
 
 async function load(path: string): Promise<Record<string, unknown>> {
-  const url = pathToFileURL(resolve(process.cwd(), path)).href;
+  const file = resolve(process.cwd(), path);
   try {
-    return (await import(url)) as Record<string, unknown>;
+    return (await import(pathToFileURL(file).href)) as Record<string, unknown>;
   } catch (error) {
     const { code, message } = error as { code?: unknown; message?: unknown };
     if (code === "ERR_UNKNOWN_FILE_EXTENSION" && /\.m?ts\b/.test(path)) {
       throw new Error(
         `Cannot load "${path}": this Node does not run TypeScript; use Node 22.18 or newer, or node --import tsx`,
+        { cause: error },
       );
     }
-    if (code === "ERR_MODULE_NOT_FOUND" && String(message).includes(url.replace("file://", ""))) {
+    if (code === "ERR_MODULE_NOT_FOUND" && String(message).includes(file)) {
       throw new MisuseError(`Cannot load "${path}": there is no such file`);
     }
     throw error;

@@ -1,3 +1,4 @@
+import { type AddressInfo, connect, createServer } from "node:net";
 import postgres from "postgres";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { postgresJs } from "../../adapters/postgres-js.ts";
@@ -183,6 +184,102 @@ test("postgresJs() rejects listen() where there is no server to connect to", asy
     ),
   ).rejects.toMatchObject({ code: "ECONNREFUSED" });
   await pool.close();
+});
+
+test("postgresJs() leaves a pool that did not answer, and the caller's own pool as it is", async () => {
+  const pool = postgres(database.url, { max: 1, fetch_types: false });
+  const driver = postgresJs(pool);
+  const backend = "select pg_backend_pid() as pid";
+  const before = await driver.query(backend, []);
+  const controller = new AbortController();
+  const statement = driver.query("select pg_sleep($1::int) as left", [600], { signal: controller.signal });
+  const cancelled = expect(statement).rejects.toMatchObject({ code: "57014" });
+  await vi.waitFor(async () => {
+    const running = database.sql`select from pg_stat_activity where state = 'active' and query like '%as left'`;
+    expect(await running).toHaveLength(1);
+  });
+  controller.abort();
+  await cancelled;
+  const after = await driver.query(backend, []);
+  expect(after).not.toEqual(before);
+  expect(await driver.query(backend, [])).toEqual(after);
+  expect([...(await pool.unsafe(backend))]).toEqual(before);
+  await pool.end();
+});
+
+test("postgresJs() rejects a statement whose connection never answers, and goes on with another one", async () => {
+  // A server in between that takes everything and answers nothing once it is told to: a half-open connection.
+  const { hostname, port } = new URL(database.url);
+  let silent = false;
+  const proxy = createServer((client) => {
+    const server = connect(Number(port), hostname);
+    client.on("data", (data) => server.write(data));
+    server.on("data", (data) => {
+      if (!silent) client.write(data);
+    });
+    for (const [one, other] of [
+      [client, server],
+      [server, client],
+    ] as const) {
+      one.on("close", () => other.destroy());
+      one.on("error", () => other.destroy());
+    }
+  });
+  await new Promise<void>((resolve) => proxy.listen(0, "127.0.0.1", resolve));
+  const url = new URL(database.url);
+  url.port = String((proxy.address() as AddressInfo).port);
+  const pool = postgresJs(url.href, { max: 1 });
+  await pool.query("select 1", []);
+  silent = true;
+  const reason = new Error("not answered");
+  const controller = new AbortController();
+  const statement = pool.query("select $1::int as one", [1], { signal: controller.signal });
+  const rejected = expect(statement).rejects.toBe(reason);
+  await new Promise((resolve) => setImmediate(resolve));
+  controller.abort(reason);
+  await rejected;
+  silent = false;
+  expect(await pool.query("select $1::int as one", [1])).toEqual([{ one: 1 }]);
+  await pool.close({ timeoutMs: 0 });
+  proxy.close();
+});
+
+test("postgresJs() loses no connection to a statement that is aborted before it is sent", async () => {
+  const pool = postgres(database.url, { max: 1, fetch_types: false });
+  for (const text of ["select 1 as connecting", "select 1 as connected"]) {
+    const controller = new AbortController();
+    const statement = postgresJs(pool).query(text, [], { signal: controller.signal });
+    controller.abort();
+    await statement;
+    expect(await pool.unsafe("select 1")).toHaveLength(1);
+  }
+  await pool.end();
+});
+
+test("postgresJs() goes on answering although postgres.js loses connections with every crash of the server", async () => {
+  const server = await startPostgres();
+  const pool = postgresJs(server.url, { max: 4, connection: { application_name: "crashed" } });
+  let stopped = false;
+  const loops = Array.from({ length: 16 }, async (_, n) => {
+    // Both ways that postgres.js writes: at once, and buffered.
+    const text = "x".repeat(n % 2 === 0 ? 1 : 3_000);
+    while (!stopped)
+      await pool.query("select $1::text as text", [text], { signal: AbortSignal.timeout(1_000) }).catch(() => {});
+  });
+  for (let times = 0; times < 8; times += 1) {
+    await server.restart("immediate");
+    await vi.waitFor(() => pool.query("select 1", [], { signal: AbortSignal.timeout(1_000) }), { timeout: 20_000 });
+  }
+  stopped = true;
+  await Promise.all(loops);
+  const answers = Array.from({ length: 8 }, () =>
+    vi.waitFor(() => pool.query("select pg_sleep(0.1)", [], { signal: AbortSignal.timeout(2_000) }), {
+      timeout: 20_000,
+    }),
+  );
+  expect(await Promise.all(answers)).toHaveLength(8);
+  await pool.close({ timeoutMs: 0 });
+  await server.stop();
 });
 
 test("postgresJs() opens a pool for a URL, and closing ends it", async () => {

@@ -1,0 +1,38 @@
+/**
+ * Drains preloaded jobs by one process of graphile-worker, in its fastest configuration. argv: url, how many. Answers
+ * the seconds from its start until the last completion is written, which is what stopping it waits for.
+ */
+import process from "node:process";
+import { Logger, run } from "graphile-worker";
+import { answer, endWithParent } from "../programs/parent.ts";
+
+const [url, count] = process.argv.slice(2);
+endWithParent();
+let done = 0;
+let finished;
+const all = new Promise((resolve) => {
+  finished = resolve;
+});
+const begun = performance.now();
+const runner = await run({
+  connectionString: url,
+  noHandleSignals: true,
+  logger: new Logger(() => () => {}),
+  preset: {
+    worker: {
+      concurrentJobs: 24,
+      maxPoolSize: 26,
+      localQueue: { size: 500 },
+      completeJobBatchDelay: 0,
+      failJobBatchDelay: 0,
+    },
+  },
+  taskList: {
+    noop: () => {
+      if (++done === Number(count)) finished();
+    },
+  },
+});
+await all;
+await runner.stop();
+answer((performance.now() - begun) / 1000);
