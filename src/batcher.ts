@@ -4,7 +4,7 @@
  *
  * A batch is led by its first item, in that item's own asynchronous context: an adapter that has to know from where a
  * statement was sent (PGlite, inside an open transaction) can see it. A batch that the database refuses because of what
- * is in it is split in halves until the item is found that is to blame (DESIGN: section 5, poison rows).
+ * is in it is split in halves until the item is found that is to blame.
  */
 import { isLeadersFault, isPoison } from "./database.ts";
 
@@ -18,8 +18,10 @@ export interface Batcher<Item, Result> {
 export interface BatcherOptions<Item, Result> {
   /** Writes a batch, and answers a result for each of its items in their order. */
   write(items: readonly Item[]): Promise<readonly Result[]>;
-  /** Most items in one batch. */
+  /** Most that one batch may count; an item that counts more goes alone. */
   maxCount: number;
+  /** @default 1 for each */
+  countOf?(item: Item): number;
   /** Most bytes in one batch; an item that is larger goes alone. */
   maxBytes: number;
   bytesOf(item: Item): number;
@@ -38,7 +40,7 @@ interface Entry<Item, Result> {
 }
 
 export function createBatcher<Item, Result>(options: BatcherOptions<Item, Result>): Batcher<Item, Result> {
-  type Batch = { entries: Entry<Item, Result>[]; bytes: number };
+  type Batch = { entries: Entry<Item, Result>[]; count: number; bytes: number };
   let open: Batch | undefined;
   let size = 0;
   let free = options.flights ?? 1;
@@ -47,13 +49,15 @@ export function createBatcher<Item, Result>(options: BatcherOptions<Item, Result
   function board(item: Item): Promise<Result | typeof again> {
     return new Promise((resolve, reject) => {
       const bytes = options.bytesOf(item);
+      const count = options.countOf?.(item) ?? 1;
       const entry = { item, resolve, reject, again: () => resolve(again) };
       size++;
-      if (!open || open.entries.length >= options.maxCount || open.bytes + bytes > options.maxBytes) {
-        open = { entries: [entry], bytes };
+      if (!open || open.count + count > options.maxCount || open.bytes + bytes > options.maxBytes) {
+        open = { entries: [entry], count, bytes };
         void lead(open);
       } else {
         open.entries.push(entry);
+        open.count += count;
         open.bytes += bytes;
       }
     });

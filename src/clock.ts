@@ -1,6 +1,6 @@
 /**
  * The process's clock and timers, as one thing that a test can replace. It measures distances only: when a command
- * is due or a lease ends is decided by the database's clock (DESIGN: rule 6), never by this one.
+ * is due or a lease ends is decided by the database's clock, never by this one.
  */
 
 /** What a pending timer is cancelled by. */

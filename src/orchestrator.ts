@@ -61,8 +61,9 @@ export interface Orchestrator extends AsyncDisposable {
   migrate(): Promise<MigrateResult>;
 
   /**
-   * Puts one command, or many, into the queue. Everything is validated before any I/O. Outside of `db`, more than 1,000
-   * commands or 8 MB go in several statements, each of which commits for itself.
+   * Puts one command, or many, into the queue. Everything is validated before any I/O. Up to 1,000 commands and 8 MB of
+   * one call are one statement, all or nothing; of more, each such part commits for itself, unless `db` holds them
+   * together.
    *
    * @throws InvalidInputError with every issue; TypeError and RangeError for options out of their limits;
    * CommandConflictError for an id that was pushed before with another name or input.

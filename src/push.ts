@@ -41,14 +41,16 @@ interface PushRow extends Due {
 }
 
 export function createPusher(database: Database, clock: Clock, hints: Hints, report: Observer): Pusher {
-  const batcher = createBatcher<EncodedCommand, undefined>({
-    async write(commands) {
-      await send(commands, false);
-      return new Array(commands.length).fill(undefined);
+  // What one call pushes stays together: it is written by one statement, or not at all.
+  const batcher = createBatcher<readonly EncodedCommand[], undefined>({
+    async write(lists) {
+      await send(lists.flat(), false);
+      return lists.map(() => undefined);
     },
+    countOf: (commands) => commands.length,
     maxCount: maxBatchCommands,
     maxBytes: maxBatchBytes,
-    bytesOf: (command) => command.bytes,
+    bytesOf: (commands) => commands.reduce((bytes, command) => bytes + command.bytes, 0),
   });
 
   /** Sends a batch, and again where the reply may have been lost: by then it may be a repeat. */
@@ -87,7 +89,7 @@ export function createPusher(database: Database, clock: Clock, hints: Hints, rep
       } else if (commands.some((command) => command.chosenId)) {
         for (const chunk of chunks(commands)) await send(chunk, true);
       } else {
-        await Promise.all(commands.map((command) => batcher.add(command)));
+        await Promise.all([...chunks(commands)].map((chunk) => batcher.add(chunk)));
       }
     },
   };

@@ -84,9 +84,9 @@ test("package.json and deno.json name the same entry points, versions and licenc
   expect(deno.license).toBe(npm.license);
   expect(deno.name).toBe(`@${npm.name}/${npm.name}`);
   expect(npm.dependencies).toBe(undefined);
-  for (const [name, range] of Object.entries<string>(npm.peerDependencies)) {
-    if (deno.imports[name] !== undefined) expect(deno.imports[name]).toBe(`npm:${name}@${range}`);
-  }
+  const drivers = Object.keys(deno.imports);
+  expect(Object.keys(npm.peerDependencies)).toEqual(expect.arrayContaining(drivers));
+  for (const name of drivers) expect(deno.imports[name]).toMatch(new RegExp(`^npm:${name}@\\^?\\d`));
 });
 
 test("tsconfig.json resolves the entry points to the sources", () => {

@@ -304,7 +304,7 @@ test.each([
 test.each(["README.md", "docs/workers.md"])("the defaults of a worker in %s are those of the code", (document) => {
   const plain = (text: string | undefined): string | undefined => text?.replaceAll("`", "");
   for (const { key, preset } of propertiesOf("WorkerOptions")) {
-    const [, cell] = new RegExp(`^\\| \`${key}\` \\| (.*?) \\|`, "m").exec(read(document)) ?? [];
+    const [, cell] = new RegExp(`^\\| \`${key}\` +\\| (.*?) +\\|`, "m").exec(read(document)) ?? [];
     expect(plain(cell), key).toBe(plain(preset));
   }
 });
@@ -330,7 +330,7 @@ test("every code of an error is in docs/operating.md", () => {
 
 test("the README has the limits of the code", () => {
   const row = (what: string): string =>
-    new RegExp(`^\\| ${what}.*?\\| (.*?) \\|$`, "m").exec(read("README.md"))?.[1] ?? "";
+    new RegExp(`^\\| ${what}.*?\\| (.*?) +\\|$`, "m").exec(read("README.md"))?.[1] ?? "";
   const number = (value: number): string => value.toLocaleString("en");
   expect(row("input, output")).toContain(number(limits.maxInputBytes));
   expect(limits.maxOutputBytes).toBe(limits.maxInputBytes);
