@@ -329,7 +329,7 @@ create function orchestratum.claim(
   at timestamptz default clock_timestamp()
 ) returns table (
   id text, name text, version smallint, hook text, purpose text, fence int, attempt smallint, max_attempts smallint, losses smallint,
-  timeout_ms int, due_at text, parent_id text, unknown_since text, input text, metadata text, lane int, available_at text, more boolean
+  timeout_ms int, parent_id text, unknown_since text, input text, metadata text, lane int, available_at text, more boolean
 )
 language plpgsql volatile
 -- The plan must not depend on statistics: a worker idles on an empty table, caches this plan, and keeps it when a million rows arrive.
@@ -398,7 +398,7 @@ begin
   )
   select
     l.id::text, l.name, l.version, l.hook, f.purpose, l.fence, l.attempt, l.max_attempts, l.losses,
-    l.timeout_ms, l.due_at::text, l.parent_id::text, l.unknown_since::text, l.input::text, l.metadata::text, f.place::int, f.available_at::text, null::boolean
+    l.timeout_ms, l.parent_id::text, l.unknown_since::text, l.input::text, l.metadata::text, f.place::int, f.available_at::text, null::boolean
   from leased l
   join fits f on f.id = l.id;
   get diagnostics taken = row_count;
@@ -1066,7 +1066,7 @@ begin
     end loop;
   end loop;
 
-  update orchestratum.setting set functions_hash = '0.1.0 d1fad11c982541e03f32e4260821eec00e0def601246ef95682af12bef66d625';
+  update orchestratum.setting set functions_hash = '0.1.0 50b1dc3910f9745cb4d4aa0a0e094a6929a8ec79d65dc81efaf0d1b0b2d759a0';
 end $$;
 
 commit;

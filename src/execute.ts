@@ -37,8 +37,9 @@ export interface Execution {
   readonly input: string | null;
   /** JSON. */
   readonly metadata: string | null;
-  readonly deadline: () => Date;
-  readonly signal: () => AbortSignal;
+  // Made when somebody looks at them: most handlers do not, and each costs as much as the rest of a small command.
+  readonly deadline: Date;
+  readonly signal: AbortSignal;
   readonly progress: (value: unknown) => void;
   readonly logger: Logger;
 }
@@ -69,12 +70,13 @@ export async function execute(handler: Handler, execution: Execution): Promise<E
   const followUps = new Followers(execution);
   try {
     if (execution.hook) return await executeHook(handler, execution, followUps);
-    const input = await parseInput(handler, execution.name, execution.version, parseJson(execution.input));
+    const parsed = parseInput(handler, execution.name, execution.version, parseJson(execution.input));
+    const input = parsed instanceof Promise ? await parsed : parsed;
     const returned = await handler.run(new Context(input, execution, followUps));
     followUps.close();
     if (isSnooze(returned)) return { kind: "snoozed", end: returned };
     if (isCancel(returned)) return { kind: "cancelled", end: returned };
-    const output = await encodeOutput(handler, returned);
+    const output = handler.contract.output ? await encodeOutput(handler, returned) : undefined;
     if (handler.onSuccess) {
       followUps.add(
         await handler.onSuccess(
@@ -85,7 +87,7 @@ export async function execute(handler: Handler, execution: Execution): Promise<E
         ),
       );
     }
-    return { kind: "succeeded", output, followUps: await followUps.all() };
+    return { kind: "succeeded", output, followUps: followUps.size === 0 ? none : await followUps.all() };
   } catch (error) {
     followUps.close();
     const permanent = isPermanentFailure(error) || (error instanceof ContractError && error.code === invalidInput);
@@ -94,6 +96,7 @@ export async function execute(handler: Handler, execution: Execution): Promise<E
 }
 
 const invalidInput = "invalid_input";
+const none: readonly EncodedCommand[] = [];
 
 /** A hook that is a command of its own. Its input tells of the command that ended; a hook that is gone succeeds. */
 async function executeHook(handler: Handler, execution: Execution, followUps: Followers): Promise<ExecutionResult> {
@@ -128,8 +131,19 @@ export function metadataOf(execution: Pick<Execution, "id" | "metadata">): Metad
   return { correlationId: execution.id, ...metadata };
 }
 
-async function parseInput(handler: Handler, name: string, version: number, raw: unknown): Promise<unknown> {
+/** Answers at once where it can: an ordinary schema costs no turn of the event loop. */
+function parseInput(handler: Handler, name: string, version: number, raw: unknown): unknown {
   const { contract } = handler;
+  const isOlder = version < contract.version && contract.upgrade !== undefined;
+  return contract.input === undefined && !isOlder ? raw : upgradeAndValidate(handler, name, version, raw);
+}
+
+async function upgradeAndValidate(
+  { contract }: Handler,
+  name: string,
+  version: number,
+  raw: unknown,
+): Promise<unknown> {
   const current = version < contract.version && contract.upgrade ? await contract.upgrade(raw, version) : raw;
   if (!contract.input) return current;
   const result = validate(contract.input, current);
@@ -173,12 +187,16 @@ export async function parseOutput(contract: Handler["contract"], output: string 
 /** The commands that are to follow an attempt that succeeds, whoever asked for them. */
 class Followers {
   readonly #execution: Execution;
-  readonly #commands: Awaitable<EncodedCommand>[] = [];
+  #commands: Awaitable<EncodedCommand>[] | undefined;
   #inherited: Metadata | undefined;
   #closed = false;
 
   constructor(execution: Execution) {
     this.#execution = execution;
+  }
+
+  get size(): number {
+    return this.#commands?.length ?? 0;
   }
 
   push(command: Command): { readonly id: CommandId<never> } {
@@ -205,6 +223,7 @@ class Followers {
   }
 
   #encode(command: Command, newId?: string): void {
+    this.#commands ??= [];
     if (this.#commands.length >= maxFollowUps) {
       throw new RangeError(
         `Cannot follow command "${this.#execution.name}" by more than ${maxFollowUps} commands: let a command go on with the rest`,
@@ -219,7 +238,7 @@ class Followers {
 
   async all(): Promise<EncodedCommand[]> {
     const { id, name } = this.#execution;
-    const encoded = await Promise.all(this.#commands);
+    const encoded = await Promise.all(this.#commands ?? []);
     let bytes = 0;
     for (const command of encoded) bytes += command.bytes;
     if (bytes > maxBatchBytes) {
@@ -238,7 +257,6 @@ class Context implements HandlerContext {
   readonly name: string;
   readonly attempt: number;
   readonly fence: number;
-  readonly logger: Logger;
   readonly #execution: Execution;
   readonly #followUps: Followers;
 
@@ -248,7 +266,6 @@ class Context implements HandlerContext {
     this.name = execution.name;
     this.attempt = execution.attempt;
     this.fence = execution.fence;
-    this.logger = execution.logger;
     this.#execution = execution;
     this.#followUps = followUps;
   }
@@ -256,10 +273,13 @@ class Context implements HandlerContext {
     return metadataOf(this.#execution);
   }
   get signal(): AbortSignal {
-    return this.#execution.signal();
+    return this.#execution.signal;
   }
   get deadline(): Date {
-    return this.#execution.deadline();
+    return this.#execution.deadline;
+  }
+  get logger(): Logger {
+    return this.#execution.logger;
   }
   get progress(): (value: unknown) => void {
     return this.#execution.progress;
@@ -273,20 +293,21 @@ class Context implements HandlerContext {
 class AfterContext {
   readonly id: string;
   readonly name: string;
-  readonly logger: Logger;
   readonly #execution: Execution;
 
   constructor(execution: Execution, id: string, fields: Readonly<Record<string, unknown>>) {
     this.id = id;
     this.name = execution.name;
-    this.logger = execution.logger;
     this.#execution = execution;
     Object.assign(this, fields);
+  }
+  get logger(): Logger {
+    return this.#execution.logger;
   }
   get metadata(): Metadata {
     return metadataOf(this.#execution);
   }
   get signal(): AbortSignal {
-    return this.#execution.signal();
+    return this.#execution.signal;
   }
 }

@@ -93,25 +93,29 @@ export function createFinisher(options: FinisherOptions): Finisher {
 
   async function write(items: readonly Item[]): Promise<Result[]> {
     const rows = await persist<FinishRow>("finish", [worker, `[${items.map((item) => item.json).join(",")}]`]);
-    const results = new Map<string, Result | "missing">();
+    // One batch may name a command twice, under two fences: then they are told apart by both, else by the id alone.
+    const twins = new Set(items.map(({ outcome }) => outcome.id)).size < items.length;
+    const keyOf = (of: { readonly id: string | null; readonly fence: number }) =>
+      twins ? `${of.id}:${of.fence}` : of.id;
+    const results = new Map<string | null, Result | "missing">();
     const dues: Due[] = [];
     for (const row of rows) {
       if (row.id === null) {
         dues.push(row);
       } else {
-        results.set(`${row.id}:${row.fence}`, row.result as Result | "missing");
+        results.set(keyOf(row), row.result as Result | "missing");
         if (row.awaited) hints.finished(row.id);
       }
     }
     hints.due(dues);
-    const missing = items.filter(({ outcome }) => results.get(`${outcome.id}:${outcome.fence}`) === "missing");
+    const missing = items.filter(({ outcome }) => results.get(keyOf(outcome)) === "missing");
     if (missing.length > 0) {
       const leases = missing.map(({ outcome }) => ({ id: outcome.id, fence: outcome.fence }));
       for (const row of await persist<FinishRow>("confirm", [worker, JSON.stringify(leases)])) {
-        results.set(`${row.id}:${row.fence}`, row.result as Result);
+        results.set(keyOf(row), row.result as Result);
       }
     }
-    return items.map(({ outcome }) => (results.get(`${outcome.id}:${outcome.fence}`) ?? "lost") as Result);
+    return items.map(({ outcome }) => (results.get(keyOf(outcome)) ?? "lost") as Result);
   }
 
   async function settle(outcome: Outcome): Promise<"accepted" | "lost"> {

@@ -15,7 +15,6 @@ export interface ClaimedRow {
   readonly max_attempts: number;
   readonly losses: number;
   readonly timeout_ms: number;
-  readonly due_at: string;
   readonly parent_id: string | null;
   readonly unknown_since: string | null;
   readonly input: string | null;
@@ -42,7 +41,6 @@ export class Lease {
   readonly row: ClaimedRow;
   /** Undefined where an end is recorded that needs none. */
   readonly handler: Handler | undefined;
-  readonly key: string;
   startedAt: number;
   /** Never, until the handler is started. */
   timeoutAt: number = Number.POSITIVE_INFINITY;
@@ -70,9 +68,12 @@ export class Lease {
   constructor(row: ClaimedRow, handler: Handler | undefined, now: number, trustedUntil: number) {
     this.row = row;
     this.handler = handler;
-    this.key = leaseKey(row);
     this.startedAt = now;
     this.trustedUntil = trustedUntil;
+  }
+
+  get key(): string {
+    return leaseKey(this.row);
   }
 
   /** The handler is about to be started: its timeout counts from here. */

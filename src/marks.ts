@@ -133,19 +133,13 @@ export function createMarks(queues: readonly string[]): Marks {
         // Its oldest rows first: what lies below the mark and was not reached is left for the ordinary claims.
         const lane = plan.lanes[last - 1];
         if (reply.more && lane) {
-          const reached = Math.max(
-            ...reply.rows.filter((row) => row.lane === last).map((row) => parseMicros(row.available_at)),
-          );
+          const reached = newestOf(reply, last);
           lane.mark = Math.min(lane.mark, reached);
           lane.newest = Math.min(lane.newest, reached);
         }
         return;
       }
       const ceiling = parseMicros(reply.clock) - lagMs * 1000;
-      const newest = new Map<number, number>();
-      for (const row of reply.rows) {
-        newest.set(row.lane, Math.max(newest.get(row.lane) ?? Number.NEGATIVE_INFINITY, parseMicros(row.available_at)));
-      }
       plan.lanes.forEach((lane, index) => {
         const place = index + 1;
         if (!reply.more) {
@@ -157,7 +151,7 @@ export function createMarks(queues: readonly string[]): Marks {
           lane.newest = ceiling;
         } else if (place === last) {
           lane.mark = Math.max(lane.mark, Math.min(ceiling, lane.newest));
-          lane.newest = newest.get(place) as number;
+          lane.newest = newestOf(reply, place);
         }
       });
       for (const [queue, fromMicros] of hintsSincePlan) lower(queue, fromMicros);
@@ -177,6 +171,14 @@ export function createMarks(queues: readonly string[]): Marks {
       return uncovered.size === 0;
     },
   };
+}
+
+/** The newest time among the rows of a lane. Compared as text, since reading five hundred times costs more than a claim. */
+function newestOf(reply: Reply, lane: number): number {
+  let newest = "";
+  // As PostgreSQL prints them, a time without a fraction sorts before one with it, and an earlier one before a later.
+  for (const row of reply.rows) if (row.lane === lane && row.available_at > newest) newest = row.available_at;
+  return parseMicros(newest);
 }
 
 function rotated<Item>(list: readonly Item[], by: number): Item[] {

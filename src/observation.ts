@@ -81,6 +81,8 @@ export type Observer = (observation: Observation) => void;
 /** Hands each observation to every observer. */
 export interface Observers {
   report: Observer;
+  /** Whether anybody observes: what comes with every command is not even made otherwise. */
+  readonly wanted: boolean;
   /** Adds an observer; the result takes it away again. */
   add(observer: Observer): () => void;
 }
@@ -88,6 +90,9 @@ export interface Observers {
 export function createObservers(): Observers {
   const observers = new Set<Observer>();
   return {
+    get wanted() {
+      return observers.size > 0;
+    },
     report(observation) {
       for (const observer of observers) {
         try {

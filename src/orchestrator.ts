@@ -227,7 +227,7 @@ export function createOrchestrator(options: OrchestratorOptions): Orchestrator {
         throw new TypeError("Cannot start worker: the orchestrator has no handlers: pass them to createOrchestrator");
       }
       const stopped = () => void workers.delete(worker);
-      const surroundings = { database, clock, hints, registry, report, instance, stopped };
+      const surroundings = { database, clock, hints, registry, observers, instance, stopped };
       const worker = createWorker(surroundings, workerOptions);
       workers.add(worker);
       return worker;

@@ -24,14 +24,14 @@ import type { Hints } from "./hints.ts";
 import { toJson } from "./json.ts";
 import { AttemptAbortedError, type ClaimedRow, Lease, observed } from "./lease.ts";
 import { maxProgressBytes } from "./limits.ts";
-import type { Observer, Verdict } from "./observation.ts";
+import type { Observer, Observers, Verdict } from "./observation.ts";
 import { leaseEnded } from "./solo.ts";
 import { formatIssues } from "./validate.ts";
 import { createWakeup } from "./wakeup.ts";
 
 export interface Runner {
   /** What is held: until its outcome is recorded, or it is lost. */
-  readonly leases: ReadonlyMap<string, Lease>;
+  readonly leases: ReadonlySet<Lease>;
   /** How many slots are taken. */
   readonly running: number;
   /** How many outcomes are not answered for. */
@@ -62,7 +62,7 @@ export interface RunnerOptions {
   readonly queues: readonly string[];
   readonly clock: Clock;
   readonly hints: Hints;
-  readonly report: Observer;
+  readonly observers: Observers;
   readonly leaseMs: number;
   readonly abortGraceMs: number;
   /** A slot is free again, or an outcome is recorded. */
@@ -70,7 +70,8 @@ export interface RunnerOptions {
 }
 
 export function createRunner(options: RunnerOptions): Runner {
-  const { database, worker, clock, hints, report, leaseMs, abortGraceMs } = options;
+  const { database, worker, clock, hints, observers, leaseMs, abortGraceMs } = options;
+  const { report } = observers;
   const random = () => clock.random();
   /** A lease is not trusted to its very end: the statement that writes has to get there. */
   const marginMs = Math.min(leaseMs / 6, 2_000);
@@ -78,7 +79,7 @@ export function createRunner(options: RunnerOptions): Runner {
   const blockedMs = Math.max(leaseMs / 6, 200);
   const trustedUntil = (sentAt: number) => sentAt + leaseMs - marginMs;
 
-  const leases = new Map<string, Lease>();
+  const leases = new Set<Lease>();
   const aborted = new Set<Lease>();
   const stuck = new Set<Lease>();
   const counts = { succeeded: 0, failed: 0, cancelled: 0, retried: 0, returned: 0, lost: 0 };
@@ -92,7 +93,7 @@ export function createRunner(options: RunnerOptions): Runner {
     clock,
     hints,
     report,
-    refused: ({ id, fence }) => ({ id, fence, ...refusedEnding(leases.get(`${id}:${fence}`), random) }),
+    refused: ({ id, fence }) => ({ id, fence, ...refusedEnding(find(id, fence), random) }),
   });
   const heart = createHeart({
     database,
@@ -105,6 +106,13 @@ export function createRunner(options: RunnerOptions): Runner {
     lost: (lease) => loseLease(lease, "taken"),
   });
 
+  const tools: ExecutionTools = { clock, report, noteProgress };
+
+  function find(id: string, fence: number): Lease | undefined {
+    for (const lease of leases) if (lease.row.id === id && lease.row.fence === fence) return lease;
+    return undefined;
+  }
+
   /** What goes on by itself is handed to somebody who reports its failure. */
   function background(operation: string, work: Promise<void>): void {
     work.catch((error: unknown) => report({ type: "internal_error", operation, error }));
@@ -115,8 +123,10 @@ export function createRunner(options: RunnerOptions): Runner {
     running++;
     lease.start(clock.now());
     alarmAt(Math.min(lease.timeoutAt, lease.trustedUntil, clock.now() + leaseMs / 10));
-    report({ type: "command_started", worker, ...observed(row), ...(row.hook ? { hook: row.hook } : {}) });
-    const executed = execute(handler, executionOf(lease));
+    if (observers.wanted) {
+      report({ type: "command_started", worker, ...observed(row), ...(row.hook ? { hook: row.hook } : {}) });
+    }
+    const executed = execute(handler, new LeaseExecution(lease, tools));
     lease.syncMs = clock.now() - lease.startedAt;
     const result = await executed;
     // After a long stretch without a turn of the event loop the alarm is overdue, and this may come before it.
@@ -127,28 +137,19 @@ export function createRunner(options: RunnerOptions): Runner {
     if (!lease.over) await conclude(lease, endingOf(lease, result, random));
   }
 
+  /** As {@link runLease}, but nothing of ours that fails may keep a command from ending. */
+  async function runSafely(lease: Lease, handler: Handler): Promise<void> {
+    try {
+      await runLease(lease, handler);
+    } catch (error) {
+      report({ type: "internal_error", operation: "run", error });
+      await conclude(lease, failedEnding(lease, error, false, random));
+    }
+  }
+
   function freeSlot(): void {
     running--;
     options.freed();
-  }
-
-  function executionOf(lease: Lease): Execution {
-    const { row } = lease;
-    return {
-      id: row.id,
-      name: row.name,
-      version: row.version,
-      hook: row.hook,
-      fence: row.fence,
-      attempt: row.attempt,
-      parentId: row.parent_id,
-      input: row.input,
-      metadata: row.metadata,
-      deadline: () => new Date(Date.now() + lease.timeoutAt - clock.now()),
-      signal: () => lease.signal,
-      progress: (value) => noteProgress(lease, value),
-      logger: loggerOf(row, report),
-    };
   }
 
   function noteProgress(lease: Lease, value: unknown): void {
@@ -170,6 +171,7 @@ export function createRunner(options: RunnerOptions): Runner {
     forget(lease);
     if (result === "lost") return sayLost(lease, "taken");
     counts[counterOf(ending.verdict)]++;
+    if (!observers.wanted) return;
     report({
       type: "command_finished",
       worker,
@@ -181,7 +183,7 @@ export function createRunner(options: RunnerOptions): Runner {
   }
 
   function forget(lease: Lease): void {
-    leases.delete(lease.key);
+    leases.delete(lease);
     leaseEnded();
     options.freed();
   }
@@ -265,7 +267,7 @@ export function createRunner(options: RunnerOptions): Runner {
 
     let next = now + leaseMs / 10;
     const flush: Lease[] = [];
-    for (const lease of leases.values()) {
+    for (const lease of leases) {
       // Its outcome is on its way; that may take longer than its lease, and is decided by the fence.
       if (lease.over) continue;
       if (now >= lease.trustedUntil) {
@@ -294,7 +296,7 @@ export function createRunner(options: RunnerOptions): Runner {
     if (now >= beatAt) {
       beatAt = now + leaseMs / 3;
       if (leases.size > 0) {
-        heart.beat(leases.values());
+        heart.beat(leases);
         hints.probe();
       }
     } else if (flush.length > 0) heart.beat(flush);
@@ -302,7 +304,7 @@ export function createRunner(options: RunnerOptions): Runner {
   }
 
   function sayBlocked(lateMs: number): void {
-    const ran = [...leases.values()].filter((lease) => lease.started && !lease.settled);
+    const ran = [...leases].filter((lease) => lease.started && !lease.settled);
     ran.sort((a, b) => b.syncMs - a.syncMs);
     const commands = ran.slice(0, 10).map((lease) => observed(lease.row));
     report({ type: "event_loop_blocked", worker, blockedMs: lateMs, commands });
@@ -324,32 +326,25 @@ export function createRunner(options: RunnerOptions): Runner {
     trustedUntil,
     hold(row, handler, until) {
       const lease = new Lease(row, handler, clock.now(), until);
-      leases.set(lease.key, lease);
+      leases.add(lease);
       alarmAt(Math.min(until, clock.now() + leaseMs / 10));
       return lease;
     },
     run(lease, handler) {
-      leases.set(lease.key, lease);
-      background(
-        "run",
-        runLease(lease, handler).catch(async (error: unknown) => {
-          // Something of ours failed; the command must end all the same.
-          await conclude(lease, failedEnding(lease, error, false, random));
-          throw error;
-        }),
-      );
+      leases.add(lease);
+      void runSafely(lease, handler);
     },
     record(row, ending, until) {
       const lease = new Lease(row, undefined, clock.now(), until);
-      leases.set(lease.key, lease);
+      leases.add(lease);
       background("record", conclude(lease, ending));
     },
     end: (lease, ending) => background("record", conclude(lease, ending)),
     lookAtCancellation(id) {
-      for (const lease of leases.values()) if (lease.row.id === id) heart.beat([lease]);
+      for (const lease of leases) if (lease.row.id === id) heart.beat([lease]);
     },
     abortAll() {
-      for (const lease of leases.values()) {
+      for (const lease of leases) {
         if (!lease.over) abort(lease, "ORCHESTRATUM_STOPPED", "The worker stops and cannot wait any longer");
       }
     },
@@ -378,24 +373,60 @@ function counterOf(verdict: Verdict): "succeeded" | "failed" | "cancelled" | "re
   }
 }
 
-/** Each method is made when it is looked at: most handlers log nothing. */
-function loggerOf(row: ClaimedRow, report: Observer): Logger {
-  const log =
-    (level: keyof Logger): Logger[keyof Logger] =>
-    (message, fields) =>
-      report({ type: "log", level, message, ...(fields ? { fields } : {}), ...observed(row) });
-  return {
-    get debug() {
-      return log("debug");
-    },
-    get info() {
-      return log("info");
-    },
-    get warn() {
-      return log("warn");
-    },
-    get error() {
-      return log("error");
-    },
-  };
+/** A lease as its handler's attempt sees it. A class, so that what nobody looks at is not made. */
+class LeaseExecution implements Execution {
+  readonly id: string;
+  readonly name: string;
+  readonly version: number;
+  readonly hook: "failure" | "cancellation" | null;
+  readonly fence: number;
+  readonly attempt: number;
+  readonly parentId: string | null;
+  readonly input: string | null;
+  readonly metadata: string | null;
+  readonly #lease: Lease;
+  readonly #tools: ExecutionTools;
+
+  constructor(lease: Lease, tools: ExecutionTools) {
+    const { row } = lease;
+    this.id = row.id;
+    this.name = row.name;
+    this.version = row.version;
+    this.hook = row.hook;
+    this.fence = row.fence;
+    this.attempt = row.attempt;
+    this.parentId = row.parent_id;
+    this.input = row.input;
+    this.metadata = row.metadata;
+    this.#lease = lease;
+    this.#tools = tools;
+  }
+  get deadline(): Date {
+    return new Date(Date.now() + this.#lease.timeoutAt - this.#tools.clock.now());
+  }
+  get signal(): AbortSignal {
+    return this.#lease.signal;
+  }
+  get progress(): (value: unknown) => void {
+    return (value) => this.#tools.noteProgress(this.#lease, value);
+  }
+  get logger(): Logger {
+    const log =
+      (level: keyof Logger): Logger[keyof Logger] =>
+      (message, fields) =>
+        this.#tools.report({
+          type: "log",
+          level,
+          message,
+          ...(fields ? { fields } : {}),
+          ...observed(this.#lease.row),
+        });
+    return { debug: log("debug"), info: log("info"), warn: log("warn"), error: log("error") };
+  }
+}
+
+interface ExecutionTools {
+  readonly clock: Clock;
+  readonly report: Observer;
+  noteProgress(lease: Lease, value: unknown): void;
 }

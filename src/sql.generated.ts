@@ -284,7 +284,7 @@ create function orchestratum.claim(
   at timestamptz default clock_timestamp()
 ) returns table (
   id text, name text, version smallint, hook text, purpose text, fence int, attempt smallint, max_attempts smallint, losses smallint,
-  timeout_ms int, due_at text, parent_id text, unknown_since text, input text, metadata text, lane int, available_at text, more boolean
+  timeout_ms int, parent_id text, unknown_since text, input text, metadata text, lane int, available_at text, more boolean
 )
 language plpgsql volatile
 -- The plan must not depend on statistics: a worker idles on an empty table, caches this plan, and keeps it when a million rows arrive.
@@ -353,7 +353,7 @@ begin
   )
   select
     l.id::text, l.name, l.version, l.hook, f.purpose, l.fence, l.attempt, l.max_attempts, l.losses,
-    l.timeout_ms, l.due_at::text, l.parent_id::text, l.unknown_since::text, l.input::text, l.metadata::text, f.place::int, f.available_at::text, null::boolean
+    l.timeout_ms, l.parent_id::text, l.unknown_since::text, l.input::text, l.metadata::text, f.place::int, f.available_at::text, null::boolean
   from leased l
   join fits f on f.id = l.id;
   get diagnostics taken = row_count;
@@ -988,7 +988,7 @@ end $f$;
 ];
 
 /** SHA-256 of all function texts. */
-export const functionsHash: string = "d1fad11c982541e03f32e4260821eec00e0def601246ef95682af12bef66d625";
+export const functionsHash: string = "50b1dc3910f9745cb4d4aa0a0e094a6929a8ec79d65dc81efaf0d1b0b2d759a0";
 
 export const beforeMigrations: string = `-- What every migration script begins with. The lock lasts until the transaction ends, whatever becomes of it, and so is
 -- safe behind a transaction pooler: of many processes that start at once one goes on, and the others find its work done.
@@ -1119,7 +1119,7 @@ export const queries: {
   cancel: `select id, result, awaited, queue, available_at
 from orchestratum.cancel($1::text::json)`,
   claim: `select
-  id, name, version, hook, purpose, fence, attempt, max_attempts, losses, timeout_ms, due_at, parent_id, unknown_since, input, metadata, lane,
+  id, name, version, hook, purpose, fence, attempt, max_attempts, losses, timeout_ms, parent_id, unknown_since, input, metadata, lane,
   available_at, more
 from orchestratum.claim($1::text, $2::text::json, $3::int, $4::int, $5::int, $6::int)`,
   confirm: `select id, fence, result

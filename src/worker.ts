@@ -15,7 +15,7 @@ import type { Hints } from "./hints.ts";
 import { type ClaimedRow, observed } from "./lease.ts";
 import { maxBatchBytes, requireMs } from "./limits.ts";
 import { createMarks, formatMicros, parseMicros } from "./marks.ts";
-import type { Observer } from "./observation.ts";
+import type { Observers } from "./observation.ts";
 import type { Registry } from "./registry.ts";
 import { createRunner } from "./runner.ts";
 import { enterSolo, heldByProcess, isSoloOfAnother, leaveSolo, moveIn } from "./solo.ts";
@@ -69,7 +69,7 @@ export interface WorkerSurroundings {
   readonly clock: Clock;
   readonly hints: Hints;
   readonly registry: Registry;
-  readonly report: Observer;
+  readonly observers: Observers;
   readonly instance: string | undefined;
   /** The worker has ended. */
   readonly stopped: () => void;
@@ -106,7 +106,8 @@ export function requireStopOptions(attempt: string, { graceMs = defaultGraceMs }
 }
 
 export function createWorker(surroundings: WorkerSurroundings, options: WorkerOptions = {}): Worker {
-  const { database, clock, hints, registry, report, instance } = surroundings;
+  const { database, clock, hints, registry, observers, instance } = surroundings;
+  const { report } = observers;
   const settings = resolveWorkerOptions(options, instance);
   const { queues, concurrency, maxClaim, leaseMs } = settings;
   const id = `${instance ?? "worker"}-${uuidv7()}`;
@@ -122,7 +123,7 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
     queues,
     clock,
     hints,
-    report,
+    observers,
     leaseMs,
     abortGraceMs: settings.abortGraceMs,
     freed: () => {
@@ -367,7 +368,7 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
   }
 
   async function giveBack(): Promise<void> {
-    const known = [...runner.leases.values()].map(({ row }) => ({ id: row.id, fence: row.fence }));
+    const known = [...runner.leases].map(({ row }) => ({ id: row.id, fence: row.fence }));
     const lanes = queues.flatMap((queue) => Array.from({ length: 10 }, (_, priority) => ({ queue, priority })));
     const params = [id, JSON.stringify(lanes), JSON.stringify(known), leaseMs];
     const [given] = await database.run<{ count: number }>("giveBack", params);
@@ -418,7 +419,7 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
       if (lease.over) return;
       if (heldByProcess() > 1 || stopping) return runner.end(lease, putOff());
       runner.run(lease, handler);
-      while (runner.leases.has(lease.key) || !(lease.settled || lease.stuck)) await wakeup.sleep(250);
+      while (runner.leases.has(lease) || !(lease.settled || lease.stuck)) await wakeup.sleep(250);
     } finally {
       leaveSolo(resident);
     }

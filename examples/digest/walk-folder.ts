@@ -1,5 +1,6 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
+import { atOnce } from "./at-once.ts";
 import { digestFile, walkFolder } from "./commands.ts";
 import { permanentIfUnreadable } from "./unreadable.ts";
 
@@ -8,6 +9,8 @@ const maxEntries = 999;
 /** An output has at most 256 KiB; a thousand names of 255 bytes that JSON escapes would be more. */
 const maxNameBytes = 200_000;
 
+const turn = atOnce(8);
+
 /**
  * @param queue the run's: what follows goes to the queue that its options or its contract name, not to the parent's.
  * @param except paths that a walk passes over: those of the database that it is recorded in.
@@ -15,7 +18,7 @@ const maxNameBytes = 200_000;
 export const walkFolderHandler = (queue: string, except: ReadonlySet<string>) =>
   walkFolder.handle(
     async ({ input: { folder, after } }) => {
-      const entries = await readdir(folder, { withFileTypes: true }).catch(permanentIfUnreadable);
+      const entries = await turn(() => readdir(folder, { withFileTypes: true })).catch(permanentIfUnreadable);
       // By code units: an order that no setting changes, since the page that follows may be read by another process.
       entries.sort((a, b) => (a.name < b.name ? -1 : 1));
       const start = after === undefined ? 0 : entries.findIndex(({ name }) => name > after);

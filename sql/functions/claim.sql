@@ -16,7 +16,7 @@ create function orchestratum.claim(
   at timestamptz default clock_timestamp()
 ) returns table (
   id text, name text, version smallint, hook text, purpose text, fence int, attempt smallint, max_attempts smallint, losses smallint,
-  timeout_ms int, due_at text, parent_id text, unknown_since text, input text, metadata text, lane int, available_at text, more boolean
+  timeout_ms int, parent_id text, unknown_since text, input text, metadata text, lane int, available_at text, more boolean
 )
 language plpgsql volatile
 -- The plan must not depend on statistics: a worker idles on an empty table, caches this plan, and keeps it when a million rows arrive.
@@ -85,7 +85,7 @@ begin
   )
   select
     l.id::text, l.name, l.version, l.hook, f.purpose, l.fence, l.attempt, l.max_attempts, l.losses,
-    l.timeout_ms, l.due_at::text, l.parent_id::text, l.unknown_since::text, l.input::text, l.metadata::text, f.place::int, f.available_at::text, null::boolean
+    l.timeout_ms, l.parent_id::text, l.unknown_since::text, l.input::text, l.metadata::text, f.place::int, f.available_at::text, null::boolean
   from leased l
   join fits f on f.id = l.id;
   get diagnostics taken = row_count;

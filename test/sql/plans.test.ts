@@ -3,14 +3,17 @@
  *
  * One session prepares the hot statements on the analysed empty tables and executes each ten times, after which their
  * plans are cached, also those inside the functions. Then come a million live and a million finished commands, and later
- * a million that are scheduled; nothing that happens in between invalidates a plan (autovacuum is off from the start).
+ * a million that are scheduled; nothing that happens in between invalidates a plan: autovacuum is off, and the server is
+ * one of their own, since other databases' DDL can overflow the queue of invalidations, which empties every cache.
  * What a statement costs then is told by the pages it touches, whatever the machine: some dozens a row where rows are
  * found by an index, and thousands where one whole index or table is read, be it once.
  */
 
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { postgresJs } from "../../adapters/postgres-js.ts";
+import { migrate } from "../../src/migrate.ts";
 import { queries } from "../../src/sql.generated.ts";
-import { createDatabase, type Database } from "../database.ts";
+import { type Postgres, startPostgres } from "../postgres.ts";
 import { Session } from "./session.ts";
 
 /** How many commands each statement gets. Few: reading an index of a million once must not hide among them. */
@@ -42,7 +45,7 @@ const hot = [
 ] as const;
 type Hot = (typeof hot)[number];
 
-let database: Database;
+let server: Postgres;
 let session: Session;
 let loader: Session;
 
@@ -91,12 +94,13 @@ async function leases(priority: number): Promise<{ id: string; fence: number }[]
 }
 
 beforeAll(async () => {
-  database = await createDatabase({ max: 1 });
-  session = await Session.open(database);
-  loader = await Session.open(database);
-  for (const table of ["command", ...Array.from({ length: 32 }, (_, slot) => `history_${slot}`)]) {
-    await loader.rows(`alter table orchestratum.${table} set (autovacuum_enabled = off)`);
+  server = await startPostgres({ autovacuum: "off" });
+  {
+    await using database = postgresJs(server.url);
+    await migrate(database);
   }
+  session = await Session.open(server);
+  loader = await Session.open(server);
   await loader.rows("analyze orchestratum.command, orchestratum.history");
 
   for (const statement of hot) await session.rows(`prepare hot_${statement} as ${queries[statement]}`);
@@ -141,7 +145,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await session[Symbol.asyncDispose]();
   await loader[Symbol.asyncDispose]();
-  await database.drop();
+  await server.stop();
 });
 
 const work = (known: readonly string[]): object[] =>

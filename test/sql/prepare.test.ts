@@ -21,7 +21,7 @@ test.each(Object.entries(queries))("%s prepares, with types that travel", async 
   const { sql } = database;
   await sql.unsafe(`prepare statement_${name.toLowerCase()} as ${text}`);
   const [prepared] = await sql<{ parameters: string[]; results: string[] | null }[]>`
-    select p.parameter_types::text[] as parameters, p.result_types::text[] as results
+    select to_json(p.parameter_types::text[]) as parameters, to_json(p.result_types::text[]) as results
     from pg_prepared_statements p
     where p.name = ${`statement_${name.toLowerCase()}`}`;
   expect(portable).toEqual(expect.arrayContaining(prepared?.parameters ?? ["none"]));

@@ -136,7 +136,7 @@ export class Session implements AsyncDisposable {
   readonly #sql: postgres.Sql;
   readonly pid: number;
 
-  static async open(database: Database): Promise<Session> {
+  static async open(database: { url: string }): Promise<Session> {
     const sql: postgres.Sql = postgres(database.url, {
       max: 1,
       fetch_types: false,
