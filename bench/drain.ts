@@ -7,6 +7,8 @@ import { createOrchestrator, defineCommand, type WorkerOptions } from "../src/in
 import { median, type Ratio, ratioOfRounds } from "./figures.ts";
 import { clear, type Ground } from "./ground.ts";
 import { startProgram } from "./program.ts";
+import type { Taken } from "./programs/parent.ts";
+import { serverCpuSeconds } from "./server-cpu.ts";
 
 const count = 100_000;
 const limitMs = 90_000;
@@ -81,29 +83,44 @@ export async function drain(ground: Ground, { everySetting = false } = {}): Prom
   const contestants = everySetting ? all : fastest;
   progress.expect(rounds * contestants.length);
   const rates = new Map<Contestant, number[]>(contestants.map((each) => [each, []]));
+  const costs = new Map<Contestant, number[]>(contestants.map((each) => [each, []]));
   for (let round = 0; round < rounds; round++) {
     const shift = round % contestants.length;
     for (const contestant of [...contestants.slice(shift), ...contestants.slice(0, shift)]) {
       progress.step(`drain, round ${round + 1}: ${contestant.name}`);
       await contestant.preload(ground);
       const { program, args } = contestant;
-      const seconds = (await startProgram(program, [url, String(count), ...args], limitMs).result) as number;
+      const before = await serverCpuSeconds(ground.sql);
+      const taken = (await startProgram(program, [url, String(count), ...args], limitMs).result) as Taken;
+      const after = await serverCpuSeconds(ground.sql);
       await requireDrained(ground, contestant);
-      rates.get(contestant)?.push(count / seconds);
-      progress.say(`${contestant.name}: ${Math.round(count / seconds)}/s`);
+      const rate = count / taken.seconds;
+      rates.get(contestant)?.push(rate);
+      const client = taken.cpuSeconds;
+      const server = before === undefined || after === undefined ? 0 : after - before;
+      costs.get(contestant)?.push(client + server);
+      const cpu = `${client.toFixed(1)} + ${server.toFixed(1)} s of CPU`;
+      progress.say(`${contestant.name}: ${Math.round(rate)}/s, client and server ${cpu}`);
     }
   }
-  for (const [{ name }, each] of rates) progress.say(`median ${Math.round(median(each))}/s: ${name}`);
+  for (const [contestant, each] of rates) {
+    const cost = median(costs.get(contestant) as number[]).toFixed(1);
+    progress.say(`median ${Math.round(median(each))}/s, ${cost} s of CPU: ${contestant.name}`);
+  }
 
-  const best = (kind: Contestant["kind"]): number[] => {
-    const ofKind = [...rates].filter(([contestant]) => contestant.kind === kind).map(([, each]) => each);
-    return ofKind.reduce((a, b) => (median(b) > median(a) ? b : a));
+  const best = (kind: Contestant["kind"]): Contestant => {
+    const ofKind = contestants.filter((contestant) => contestant.kind === kind);
+    return ofKind.reduce((a, b) => (median(rates.get(b) as number[]) > median(rates.get(a) as number[]) ? b : a));
   };
-  const ours = best("orchestratum");
-  const over = (others: readonly number[]) => ours.map((rate, round) => rate / (others[round] as number));
+  const over = (figures: ReadonlyMap<Contestant, number[]>, kind: Contestant["kind"]): number[] => {
+    const others = figures.get(best(kind)) as number[];
+    return (figures.get(best("orchestratum")) as number[]).map((figure, round) => figure / (others[round] as number));
+  };
   return [
-    ratioOfRounds("drain: orchestratum / graphile-worker", over(best("graphile-worker")), { atLeast: 1.2 }),
-    ratioOfRounds("drain: orchestratum / hand-written", over(best("hand-written")), { atLeast: 0.7 }),
+    ratioOfRounds("drain: orchestratum / graphile-worker", over(rates, "graphile-worker"), { atLeast: 1.2 }),
+    ratioOfRounds("drain: orchestratum / hand-written", over(rates, "hand-written"), { atLeast: 0.7 }),
+    ratioOfRounds("drain, CPU seconds: orchestratum / graphile-worker", over(costs, "graphile-worker")),
+    ratioOfRounds("drain, CPU seconds: orchestratum / hand-written", over(costs, "hand-written")),
   ];
 }
 

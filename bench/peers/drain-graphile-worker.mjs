@@ -1,10 +1,10 @@
 /**
  * Drains preloaded jobs by one process of graphile-worker, in its fastest configuration. argv: url, how many. Answers
- * the seconds from its start until the last completion is written, which is what stopping it waits for.
+ * what was taken from its start until the last completion is written, which is what stopping it waits for.
  */
 import process from "node:process";
 import { Logger, run } from "graphile-worker";
-import { answer, endWithParent } from "../programs/parent.ts";
+import { answer, endWithParent, stopwatch } from "../programs/parent.ts";
 
 const [url, count] = process.argv.slice(2);
 endWithParent();
@@ -13,7 +13,7 @@ let finished;
 const all = new Promise((resolve) => {
   finished = resolve;
 });
-const begun = performance.now();
+const taken = stopwatch();
 const runner = await run({
   connectionString: url,
   noHandleSignals: true,
@@ -35,4 +35,4 @@ const runner = await run({
 });
 await all;
 await runner.stop();
-answer((performance.now() - begun) / 1000);
+answer(taken());

@@ -4,7 +4,7 @@
  */
 import process from "node:process";
 import postgres from "postgres";
-import { answer, endWithParent } from "./parent.ts";
+import { answer, endWithParent, stopwatch } from "./parent.ts";
 
 const [url, count, batch, claimers] = process.argv.slice(2) as [string, string, string, string];
 endWithParent();
@@ -36,6 +36,6 @@ async function claimer(worker: string): Promise<void> {
   }
 }
 
-const begun = performance.now();
+const taken = stopwatch();
 await Promise.all(Array.from({ length: Number(claimers) }, (_, index) => claimer(`hand-${index}`)));
-answer((performance.now() - begun) / 1000);
+answer(taken());

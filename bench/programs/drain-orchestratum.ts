@@ -1,12 +1,12 @@
 /**
  * Drains preloaded commands by one worker process: this library. argv: url, how many, and the options of its workers as
- * a JSON list, one worker each. Answers the seconds from the workers' start until the last outcome is recorded.
+ * a JSON list, one worker each. Answers what was taken from the workers' start until the last outcome is recorded.
  */
 import process from "node:process";
 import postgres from "postgres";
 import { postgresJs } from "../../adapters/postgres-js.ts";
 import { createOrchestrator, defineCommand, type WorkerOptions } from "../../src/index.ts";
-import { answer, endWithParent } from "./parent.ts";
+import { answer, endWithParent, stopwatch } from "./parent.ts";
 import { sayTroubles } from "./troubles.ts";
 
 const [url, count, options] = process.argv.slice(2) as [string, string, string];
@@ -19,10 +19,10 @@ const orchestrator = createOrchestrator({
   observe: sayTroubles,
 });
 await sql`select 1`;
-const begun = performance.now();
+const taken = stopwatch();
 const workers = (JSON.parse(options) as WorkerOptions[]).map((each) => orchestrator.startWorker(each));
 const recorded = () => workers.reduce((sum, worker) => sum + worker.counts.succeeded, 0);
 while (recorded() < Number(count)) await new Promise((resolve) => setTimeout(resolve, 2));
-const seconds = (performance.now() - begun) / 1000;
+const result = taken();
 await orchestrator.stop();
-answer(seconds);
+answer(result);

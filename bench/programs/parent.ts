@@ -21,6 +21,23 @@ export function answer(result: unknown): void {
   process.stdout.write(`${JSON.stringify(result)}\n`, () => process.exit(0));
 }
 
+export interface Taken {
+  readonly seconds: number;
+  /** Of this process: user and system time. */
+  readonly cpuSeconds: number;
+}
+
+/** Begins to measure; the result tells what was taken since. */
+export function stopwatch(): () => Taken {
+  const cpu = process.cpuUsage();
+  const begun = performance.now();
+  return () => {
+    const seconds = (performance.now() - begun) / 1000;
+    const { user, system } = process.cpuUsage(cpu);
+    return { seconds, cpuSeconds: (user + system) / 1e6 };
+  };
+}
+
 /** A clock that all processes of this machine share, in ms. */
 export function sharedNow(): number {
   return Number(process.hrtime.bigint()) / 1e6;

@@ -19,4 +19,4 @@ test("chain.ts follows, retries, compensates a failure and a cancellation, and e
     "order 4: its charge is cancelled",
     "order 4: stock is released, since it was cancelled",
   ]);
-});
+}, 150_000);

@@ -1,15 +1,23 @@
 import { createHash } from "node:crypto";
-import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Queryable } from "orchestratum";
 import { pglite } from "orchestratum/pglite";
 import { postgresJs } from "orchestratum/postgres-js";
-import { afterAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { createDatabase } from "../database.ts";
 import { runExample } from "./run-example.ts";
 
+// Each test starts several processes, each with a database of its own in it.
+vi.setConfig({ testTimeout: 300_000 });
+
 const root = realpathSync(mkdtempSync(join(tmpdir(), "digest-test-")));
+/** An empty database to copy: making one costs seconds. */
+const template = join(root, "template");
+beforeAll(async () => {
+  await (await pglite(template)).close();
+}, 120_000);
 afterAll(() => rmSync(root, { recursive: true, force: true }));
 
 /** It has done some commands; far from all, when this line is the first. */
@@ -26,6 +34,12 @@ function makeFolder(name: string, files: Record<string, string | Buffer>): strin
     writeFileSync(join(folder, file), content);
   }
   return folder;
+}
+
+function makeDatabase(name: string): string {
+  const directory = join(root, name);
+  cpSync(template, directory, { recursive: true });
+  return directory;
 }
 
 const numbered = (count: number): Record<string, string> =>
@@ -124,7 +138,7 @@ test("the demo digests a tree, and its table tells of duplicates, of what it ski
 test("the demo walks a folder page by page, and killed twice it redoes nothing that was recorded", async () => {
   const files = numbered(2_500);
   const folder = makeFolder("pages", files);
-  const database = join(root, "pages-database");
+  const database = makeDatabase("pages-database");
   const args = [folder, "--database", database, ...slowly];
 
   let before: Recorded[] = [];
@@ -156,7 +170,7 @@ test("the demo walks a folder page by page, and killed twice it redoes nothing t
 test("the demo finishes what runs at Ctrl-C, ends by the signal, and goes on when it is started again", async () => {
   const files = numbered(1_500);
   const folder = makeFolder("interrupted", files);
-  const database = join(root, "interrupted-database");
+  const database = makeDatabase("interrupted-database");
 
   const interrupted = runExample("digest/main", [folder, "--database", database, ...slowly]);
   await interrupted.prints(halfWay);
@@ -208,7 +222,7 @@ test.each([
 });
 
 test("the demo says who has its database open", async () => {
-  const directory = join(root, "open-database");
+  const directory = makeDatabase("open-database");
   await using _ = await pglite(directory);
   const demo = runExample("digest/main", [root, "--database", directory]);
   expect(await demo.ended).toBe(1);

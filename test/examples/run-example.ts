@@ -5,8 +5,8 @@ import { fileURLToPath } from "node:url";
 
 const checkout = fileURLToPath(new URL("../..", import.meta.url));
 
-/** How long a line, or the end, may take: far more than it does on any machine. */
-const patienceMs = 50_000;
+/** How long a line, or the end, may take: far more than it does on any machine, also on one with much else to do. */
+const patienceMs = 120_000;
 
 export interface RunningExample {
   /** What it has printed so far, on stdout and stderr. */

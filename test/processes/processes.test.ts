@@ -80,11 +80,16 @@ async function expectConsistent(sql: postgres.Sql, pushed: number): Promise<void
 
 async function drained(sql: postgres.Sql, limitMs: number): Promise<void> {
   const until = performance.now() + limitMs;
-  for (;;) {
-    const [row] = await sql`select count(*)::int as left from orchestratum.command`;
-    if (row?.left === 0) return;
-    if (performance.now() > until) throw new Error(`${row?.left} commands are left after ${limitMs} ms`);
-    await new Promise((resolve) => setTimeout(resolve, 50));
+  for (let left: unknown = "unknown"; ; await new Promise((resolve) => setTimeout(resolve, 50))) {
+    try {
+      const [row] = await sql`select count(*)::int as left from orchestratum.command`;
+      left = row?.left;
+    } catch (error) {
+      // After a restart a connection of the pool may say only now that it is gone.
+      left = error;
+    }
+    if (left === 0) return;
+    if (performance.now() > until) throw new Error(`${left} commands are left after ${limitMs} ms`);
   }
 }
 

@@ -26,7 +26,6 @@ test("claim() leases what is due, and answers what an execution needs", async ()
       max_attempts: 3,
       losses: 0,
       timeout_ms: 7,
-      due_at: time(-1_000),
       parent_id: parent,
       unknown_since: null,
       input: '{"b":  1e300}',

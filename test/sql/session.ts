@@ -55,7 +55,6 @@ export interface Claimed {
   readonly max_attempts: number;
   readonly losses: number;
   readonly timeout_ms: number;
-  readonly due_at: string;
   readonly parent_id: string | null;
   readonly unknown_since: string | null;
   readonly input: string | null;
