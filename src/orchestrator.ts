@@ -10,7 +10,7 @@ import { type CommandSnapshot, type CommandStatus, getCommands } from "./get.ts"
 import { type Handler, handlersOf } from "./handler.ts";
 import { createHints } from "./hints.ts";
 import { requireQueue, shown } from "./limits.ts";
-import { migrate, type MigrateResult } from "./migrate.ts";
+import { type MigrateResult, migrate } from "./migrate.ts";
 import { createObservers, type Observer } from "./observation.ts";
 import { type CommandOutcome, readOutcome } from "./outcome.ts";
 import { createPusher } from "./push.ts";

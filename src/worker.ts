@@ -483,9 +483,12 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
       await until(() => runner.running === 0);
     }
     let dutiesDone = duties === undefined;
-    duties?.stop().then(() => {
-      dutiesDone = true;
-    });
+    background(
+      "duties",
+      Promise.resolve(duties?.stop()).then(() => {
+        dutiesDone = true;
+      }),
+    );
     const flushUntil = clock.now() + flushMs;
     await until(() => (looped && dutiesDone && runner.unrecorded === 0) || clock.now() >= flushUntil);
     isRunning = false;

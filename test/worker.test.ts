@@ -5,8 +5,8 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { postgresJs } from "../adapters/postgres-js.ts";
 import {
   createOrchestrator,
-  defineCommand,
   type Driver,
+  defineCommand,
   type Handler,
   type Observation,
   type Orchestrator,
@@ -458,7 +458,7 @@ test("a worker does not start where statements run in another isolation, and say
       () => seen("database_trouble"),
       (list) => list.length > 0,
     );
-    expect((trouble?.error as Error).message).toContain('needs "read committed"');
+    expect(trouble?.error).toMatchObject({ message: expect.stringContaining('needs "read committed"') });
     expect(seen("worker_started")).toEqual([]);
   } finally {
     await orchestrator.stop();

@@ -9,7 +9,7 @@ const backoff = { initialMs: 50, jitter: "full" } as const;
 /** Does next to nothing, and is followed by one `after`. */
 export const work = defineCommand({ name: "work", input: v.number(), output: v.number(), retries: 20, backoff });
 export const after = defineCommand({ name: "after", input: v.number(), retries: 20, backoff });
-/** Runs until its signal is aborted, or for `ms`. */
+/** Runs until its signal is aborted, or for `ms`; under a later fence it ends at once. */
 export const sleep = defineCommand({ name: "sleep", input: v.object({ ms: v.number() }), retries: 3, backoff });
 /** Kills the process that runs it. */
 export const suicide = defineCommand({ name: "suicide", retries: 10, backoff });
@@ -30,7 +30,7 @@ export function handlersWith(log: number) {
       ({ input, signal, id, fence }) =>
         new Promise<void>((resolve, reject) => {
           note(id, fence);
-          const timer = setTimeout(resolve, input.ms);
+          const timer = setTimeout(resolve, fence > 1 ? 0 : input.ms);
           signal.addEventListener("abort", () => {
             clearTimeout(timer);
             reject(signal.reason);

@@ -135,7 +135,7 @@ test("workers that are killed every half second finish twenty thousand commands,
 test("a worker that stood still beyond its lease writes nothing more and reports the lost lease", async () => {
   const { sql, start } = await ground({ leaseMs: 1_000, pollIntervalMs: 200 });
   const first = await start();
-  const { id } = await orchestrator.push(sleep({ ms: 1_500 }));
+  const { id } = await orchestrator.push(sleep({ ms: 10_000 }));
   while (!starts().has(id)) await new Promise((resolve) => setTimeout(resolve, 10));
   first.child.kill("SIGSTOP");
   const second = await start();
@@ -185,7 +185,7 @@ test("SIGTERM lets a worker hand back what it holds, and another one that was as
   // Polls are far away: only the hint of what was handed back can wake the other one.
   const { start } = await ground({ leaseMs: 60_000, pollIntervalMs: 60_000, abortGraceMs: 500 });
   const first = await start();
-  const { id } = await orchestrator.push(sleep({ ms: 4_000 }));
+  const { id } = await orchestrator.push(sleep({ ms: 60_000 }));
   while (!starts().has(id)) await new Promise((resolve) => setTimeout(resolve, 10));
   await start();
   await first.end("SIGTERM");
