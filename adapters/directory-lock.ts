@@ -4,10 +4,25 @@
  *
  * The file names a process by its id and, where the system tells, the time it started at: ids are used again, and in a
  * container the next process may well have the id of the one that was killed. A lock whose process is gone is taken
- * over. It holds among the processes of one machine: two containers with one volume do not see each other.
+ * over.
+ *
+ * A second file, `data.new`, stands for as long as a new directory is being filled. A process that is killed meanwhile
+ * leaves a directory that PGlite cannot open, and takes for one that is made: whoever comes next begins it anew.
+ *
+ * The lock holds among the processes of one machine: two containers with one volume do not see each other.
  */
 
-import { mkdirSync, readFileSync, realpathSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 /** The directory is open in another process, or in this one. */
@@ -27,8 +42,14 @@ export class DirectoryInUseError extends Error {
 /** What this process has open: where the start of a process is not known, its own id alone says nothing. */
 const openHere = new Set<string>();
 
-/** Locks a directory, which it makes where there is none, and answers what frees it. */
-export function lockDirectory(directory: string): () => void {
+export interface DirectoryLock {
+  /** The database in the directory is complete. */
+  filled(): void;
+  free(): void;
+}
+
+/** Locks a directory, which it makes where there is none, and empties where it was never filled. */
+export function lockDirectory(directory: string): DirectoryLock {
   const path = directory.startsWith("file://") ? filePath(directory) : directory;
   mkdirSync(path, { recursive: true });
   const real = realpathSync(path);
@@ -44,8 +65,17 @@ export function lockDirectory(directory: string): () => void {
     }
   }
   openHere.add(real);
-  return () => {
-    if (openHere.delete(real) && readOrUndefined(lock) === mine) rmSync(lock, { force: true });
+  const unfilled = `${real}.new`;
+  if (existsSync(unfilled)) {
+    for (const name of readdirSync(real)) rmSync(join(real, name), { recursive: true });
+  } else if (readdirSync(real).length === 0) {
+    writeFileSync(unfilled, "");
+  }
+  return {
+    filled: () => rmSync(unfilled, { force: true }),
+    free: () => {
+      if (openHere.delete(real) && readOrUndefined(lock) === mine) rmSync(lock, { force: true });
+    },
   };
 }
 

@@ -11,6 +11,7 @@
  */
 
 import { AsyncLocalStorage } from "node:async_hooks";
+import { setImmediate } from "node:timers/promises";
 import { PGlite, type PGliteOptions } from "@electric-sql/pglite";
 import type { Driver, Listener, Param, Queryable } from "../src/driver.ts";
 
@@ -70,17 +71,18 @@ export function pglite(
 
 async function openDatabase(directory = "memory://", options: PGliteOptions = {}): Promise<PgliteDatabase> {
   const onDisk = /^(?!\w+:\/\/)|^file:\/\//.test(directory);
-  const unlock = onDisk ? (await import("./directory-lock.ts")).lockDirectory(directory) : () => {};
+  const lock = onDisk ? (await import("./directory-lock.ts")).lockDirectory(directory) : undefined;
   let instance: PGlite;
   try {
     instance = await PGlite.create(directory, options);
+    lock?.filled();
   } catch (error) {
-    unlock();
+    lock?.free();
     throw error;
   }
   let closing: Promise<void> | undefined;
   const close = (): Promise<void> => {
-    closing ??= instance.close().finally(unlock);
+    closing ??= instance.close().finally(() => lock?.free());
     return closing;
   };
   return { ...instanceDriver(instance), pglite: instance, close, [Symbol.asyncDispose]: close };
@@ -91,7 +93,12 @@ function instanceDriver(instance: PGlite): Required<Driver> {
   return {
     name: "pglite",
     query: <Row>(text: string, params: readonly Param[], options?: { signal?: AbortSignal }) =>
-      session.run(async () => (await instance.query<Row>(text, params as Param[])).rows, options?.signal),
+      session.run(async () => {
+        // PGlite computes in this thread, and answers within the turn of the event loop that asked. Nothing else ends in
+        // that turn, so without this each outcome would be written alone, and each claim would bring one command.
+        await setImmediate();
+        return (await instance.query<Row>(text, params as Param[])).rows;
+      }, options?.signal),
     script: (text) =>
       session.run(async () => {
         await session.transaction((tx) => tx.exec(text));

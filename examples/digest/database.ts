@@ -3,7 +3,6 @@ import { createHash } from "node:crypto";
 import { existsSync, readdirSync, rmSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { basename, join, resolve } from "node:path";
-import { setImmediate } from "node:timers/promises";
 import type { Driver } from "orchestratum";
 import { UsageError } from "./options.ts";
 
@@ -59,7 +58,7 @@ export function embedded(
       throw new UsageError(`Cannot use "${path}" as a database directory: there is something else in it`);
     }
     try {
-      return takingTurns(await pglite(path));
+      return await pglite(path);
     } catch (error) {
       if ((error as { code?: unknown }).code === "ORCHESTRATUM_DIRECTORY_IN_USE") {
         throw new UsageError((error as Error).message, { cause: error });
@@ -72,7 +71,7 @@ export function embedded(
   };
   return {
     description: path,
-    paths: [path, `${path}.lock`],
+    paths: [path, `${path}.lock`, `${path}.new`],
     async open() {
       if (!clean) return await open();
       // What is deleted is a database that nobody has open: that it is one, and is free, is found by opening it. One that
@@ -85,21 +84,6 @@ export function embedded(
       );
       rmSync(path, { recursive: true, force: true });
       return await open();
-    },
-  };
-}
-
-/**
- * Lets the event loop turn before each statement. The embedded database computes in this thread and answers within the
- * turn that asked, in which no other command ends: without this each outcome would be written alone, and each claim
- * would bring one command (400 commands a second instead of 1,800).
- */
-function takingTurns(database: OpenDatabase): OpenDatabase {
-  return {
-    ...database,
-    async query(text, params, options) {
-      await setImmediate();
-      return await database.query(text, params, options);
     },
   };
 }

@@ -226,6 +226,19 @@ test("pglite() takes over a lock whose process is gone, also where its id is use
   expect(await database.query("select 1 as one", [])).toEqual([{ one: 1 }]);
 });
 
+test("pglite() begins a directory anew that was never filled", async () => {
+  const directory = join(folder, "half-made");
+  const first = await pglite(directory);
+  await first.close();
+  // As a process leaves it that is killed while it makes the database: what marks it as made is there, most of it is not.
+  rmSync(join(directory, "global"), { recursive: true });
+  writeFileSync(`${directory}.new`, "");
+  const second = await pglite(directory);
+  expect(await second.query("select 1 as one", [])).toEqual([{ one: 1 }]);
+  expect(existsSync(`${directory}.new`)).toBe(false);
+  await second.close();
+});
+
 test("pglite() frees a directory that it cannot open", async () => {
   const directory = join(folder, "spoilt");
   mkdirSync(directory);
