@@ -295,10 +295,10 @@ export function createRunner(options: RunnerOptions): Runner {
     }
     if (now >= beatAt) {
       beatAt = now + leaseMs / 3;
-      if (leases.size > 0) {
-        heart.beat(leases);
-        hints.probe();
-      }
+      // Those that are younger can wait for the next beat: most commands have ended by then.
+      const due = [...leases].filter((lease) => lease.trustedUntil - now < (2 / 3) * leaseMs);
+      if (due.length > 0) heart.beat(due);
+      if (leases.size > 0) hints.probe();
     } else if (flush.length > 0) heart.beat(flush);
     if (leases.size > 0 || aborted.size > 0) alarmAt(Math.min(next, beatAt));
   }
