@@ -24,6 +24,7 @@ const running = new Set<ChildProcess>();
 
 /** `path` is relative to this folder. */
 export function startProgram(path: string, args: readonly string[], limitMs: number): Program {
+  // For a profile: BENCH_NODE_OPTIONS="--cpu-prof --cpu-prof-dir=/tmp/profiles".
   const extra = (process.env.BENCH_NODE_OPTIONS ?? "").split(" ").filter(Boolean);
   const child = spawn(node, [...extra, here(path), ...args], { stdio: ["pipe", "pipe", "inherit"] });
   running.add(child);

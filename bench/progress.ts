@@ -37,10 +37,12 @@ export function showProgress(): Progress {
     say(line) {
       // The bar is drawn again below it.
       process.stderr.write(`\r\x1b[K${line}\n`);
-      bar.render();
+      if (total > 0) bar.render();
     },
     stop() {
-      if (total > 0) bar.stop();
+      if (total === 0) return;
+      bar.update(begun, { label: "" });
+      bar.stop();
     },
   };
 }
