@@ -554,14 +554,18 @@ begin
       end as status
     from reported r
     left join lateral (
-      select c.id from orchestratum.command c where c.id = r.id and c.fence = r.fence and c.leased_by = finish.worker limit 1
-    ) seen on true
-    left join lateral (
       select c.ctid as row, c.cancel_requested_at is not null as cancel_requested
       from orchestratum.command c
       where c.id = r.id and c.fence = r.fence and c.leased_by = finish.worker
       for update skip locked
     ) l on true
+    -- Only what could not be locked is looked for without: for all the others that would be a second probe of the index.
+    left join lateral (
+      select c.id
+      from orchestratum.command c
+      where l.row is null and c.id = r.id and c.fence = r.fence and c.leased_by = finish.worker
+      limit 1
+    ) seen on true
   ),
   ended as (
     delete from orchestratum.command c
@@ -1066,7 +1070,7 @@ begin
     end loop;
   end loop;
 
-  update orchestratum.setting set functions_hash = '0.1.0 50b1dc3910f9745cb4d4aa0a0e094a6929a8ec79d65dc81efaf0d1b0b2d759a0';
+  update orchestratum.setting set functions_hash = '0.1.0 630b0285a582ffd9730ed9dac9a058888849a384a631ba34540bec1684c4b136';
 end $$;
 
 commit;

@@ -509,14 +509,18 @@ begin
       end as status
     from reported r
     left join lateral (
-      select c.id from orchestratum.command c where c.id = r.id and c.fence = r.fence and c.leased_by = finish.worker limit 1
-    ) seen on true
-    left join lateral (
       select c.ctid as row, c.cancel_requested_at is not null as cancel_requested
       from orchestratum.command c
       where c.id = r.id and c.fence = r.fence and c.leased_by = finish.worker
       for update skip locked
     ) l on true
+    -- Only what could not be locked is looked for without: for all the others that would be a second probe of the index.
+    left join lateral (
+      select c.id
+      from orchestratum.command c
+      where l.row is null and c.id = r.id and c.fence = r.fence and c.leased_by = finish.worker
+      limit 1
+    ) seen on true
   ),
   ended as (
     delete from orchestratum.command c
@@ -988,7 +992,7 @@ end $f$;
 ];
 
 /** SHA-256 of all function texts. */
-export const functionsHash: string = "50b1dc3910f9745cb4d4aa0a0e094a6929a8ec79d65dc81efaf0d1b0b2d759a0";
+export const functionsHash: string = "630b0285a582ffd9730ed9dac9a058888849a384a631ba34540bec1684c4b136";
 
 export const beforeMigrations: string = `-- What every migration script begins with. The lock lasts until the transaction ends, whatever becomes of it, and so is
 -- safe behind a transaction pooler: of many processes that start at once one goes on, and the others find its work done.

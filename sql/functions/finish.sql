@@ -42,14 +42,18 @@ begin
       end as status
     from reported r
     left join lateral (
-      select c.id from orchestratum.command c where c.id = r.id and c.fence = r.fence and c.leased_by = finish.worker limit 1
-    ) seen on true
-    left join lateral (
       select c.ctid as row, c.cancel_requested_at is not null as cancel_requested
       from orchestratum.command c
       where c.id = r.id and c.fence = r.fence and c.leased_by = finish.worker
       for update skip locked
     ) l on true
+    -- Only what could not be locked is looked for without: for all the others that would be a second probe of the index.
+    left join lateral (
+      select c.id
+      from orchestratum.command c
+      where l.row is null and c.id = r.id and c.fence = r.fence and c.leased_by = finish.worker
+      limit 1
+    ) seen on true
   ),
   ended as (
     delete from orchestratum.command c
