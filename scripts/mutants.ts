@@ -47,6 +47,13 @@ const mutants: readonly Mutant[] = [
     test: ["test/sql/finish.test.ts"],
   },
   {
+    rule: "a row that changed after the snapshot taken for a lost lease",
+    file: "sql/functions/finish.sql",
+    from: "when h.row is not null or h.seen then 'busy'",
+    to: "when h.seen then 'busy'",
+    test: [conformance, "sixteen that push and wait"],
+  },
+  {
     rule: "finish that waits for row locks",
     file: "sql/functions/finish.sql",
     from: "for update skip locked",

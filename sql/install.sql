@@ -649,7 +649,11 @@ begin
   )
   select
     h.id::text, h.fence,
-    case when e.id is not null or a.id is not null then 'accepted' when h.seen then 'busy' else 'missing' end,
+    case when e.id is not null or a.id is not null then 'accepted'
+      -- Locked, and yet not written: it changed after this statement's snapshot (somebody began to wait for it).
+      when h.row is not null or h.seen then 'busy'
+      else 'missing'
+    end,
     coalesce(e.awaited, false), null, null
   from held h
   left join ended e on e.id = h.id and e.fence = h.fence
@@ -1070,7 +1074,7 @@ begin
     end loop;
   end loop;
 
-  update orchestratum.setting set functions_hash = '0.1.0 630b0285a582ffd9730ed9dac9a058888849a384a631ba34540bec1684c4b136';
+  update orchestratum.setting set functions_hash = '0.1.0 02359a7dfcd2a4adb5d63c82ae9d355d33c3fd225dba7ded9c227d80800e6a16';
 end $$;
 
 commit;

@@ -604,7 +604,11 @@ begin
   )
   select
     h.id::text, h.fence,
-    case when e.id is not null or a.id is not null then 'accepted' when h.seen then 'busy' else 'missing' end,
+    case when e.id is not null or a.id is not null then 'accepted'
+      -- Locked, and yet not written: it changed after this statement's snapshot (somebody began to wait for it).
+      when h.row is not null or h.seen then 'busy'
+      else 'missing'
+    end,
     coalesce(e.awaited, false), null, null
   from held h
   left join ended e on e.id = h.id and e.fence = h.fence
@@ -992,7 +996,7 @@ end $f$;
 ];
 
 /** SHA-256 of all function texts. */
-export const functionsHash: string = "630b0285a582ffd9730ed9dac9a058888849a384a631ba34540bec1684c4b136";
+export const functionsHash: string = "02359a7dfcd2a4adb5d63c82ae9d355d33c3fd225dba7ded9c227d80800e6a16";
 
 export const beforeMigrations: string = `-- What every migration script begins with. The lock lasts until the transaction ends, whatever becomes of it, and so is
 -- safe behind a transaction pooler: of many processes that start at once one goes on, and the others find its work done.

@@ -839,7 +839,7 @@ export const cases: readonly Case[] = [
     let done = 0;
     await Promise.all(
       Array.from({ length: 16 }, async () => {
-        while (done++ < 1_000) succeeded(await waitFor((await push(ping())).id, { timeoutMs: 10_000 }));
+        while (done++ < 10_000) succeeded(await waitFor((await push(ping())).id, { timeoutMs: 10_000 }));
       }),
     );
   }),

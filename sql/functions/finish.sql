@@ -137,7 +137,11 @@ begin
   )
   select
     h.id::text, h.fence,
-    case when e.id is not null or a.id is not null then 'accepted' when h.seen then 'busy' else 'missing' end,
+    case when e.id is not null or a.id is not null then 'accepted'
+      -- Locked, and yet not written: it changed after this statement's snapshot (somebody began to wait for it).
+      when h.row is not null or h.seen then 'busy'
+      else 'missing'
+    end,
     coalesce(e.awaited, false), null, null
   from held h
   left join ended e on e.id = h.id and e.fence = h.fence

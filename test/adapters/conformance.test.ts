@@ -17,7 +17,7 @@ describe("postgres.js", () => {
     };
   });
   afterAll(() => database.drop());
-  for (const { name, run } of cases) test(name, () => run(ground));
+  for (const { name, run } of cases) test(name, { timeout: 180_000 }, () => run(ground));
 });
 
 describe("PGlite", () => {
@@ -33,5 +33,5 @@ describe("PGlite", () => {
     };
   });
   afterAll(() => instance.close());
-  for (const { name, run } of cases) test(name, () => run(ground));
+  for (const { name, run } of cases) test(name, { timeout: 180_000 }, () => run(ground));
 });
