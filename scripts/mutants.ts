@@ -254,14 +254,14 @@ const mutants: readonly Mutant[] = [
     file: "src/worker.ts",
     from: "if (next?.available_at) dueAt = localTime(parseMicros(next.available_at));",
     to: "",
-    test: [conformance, "a failed attempt is retried"],
+    test: [worker, "was scheduled before the worker came"],
   },
   {
     rule: "a push in a transaction that nobody hints at",
     file: "src/push.ts",
     from: "if (rows[0]?.transaction_id !== undefined) hints.dueAfter(rows[0].transaction_id, earliest(rows));",
     to: "",
-    test: [conformance, "becomes visible with its commit"],
+    test: ["test/hints.test.ts", "hinted at after its commit"],
   },
   {
     rule: "a waiter whom nobody tells",

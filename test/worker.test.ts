@@ -300,6 +300,14 @@ test("what somebody has locked while it is due is found a moment after it is fre
   expect(await orchestrator.waitFor(id, limited)).toMatchObject({ status: "succeeded" });
 });
 
+test("what was scheduled before the worker came runs when it is due, without a hint or a poll", async () => {
+  const { orchestrator } = orchestrate([job.handle(({ input }) => input)]);
+  const { id } = await orchestrator.push(job(1, { delayMs: 1_500 }));
+  await working(orchestrator);
+  expect(await orchestrator.get(id)).toMatchObject({ status: "scheduled" });
+  expect(await orchestrator.waitFor(id, limited)).toMatchObject({ status: "succeeded" });
+});
+
 test("what became visible behind the marks, without a hint, is found by the rescan", async () => {
   const { orchestrator } = orchestrate([job.handle(({ input }) => input)]);
   await working(orchestrator);
