@@ -187,6 +187,80 @@ select
   h.parent_id, h.metadata, h.trail
 from orchestratum.history h;
 
+-- What lists, timelines and trees look for among finished commands: whose follow-up, and of which chain.
+insert into orchestratum.migration (version, name) values (4, 'create_history_indexes');
+
+create index history_parent on orchestratum.history (parent_id) where parent_id is not null;
+
+-- The first command of a chain has its own id as correlation id, and does not write it down; most are in no index here.
+-- An index that refuses a row would keep its command from ever ending. So metadata with an escape such as \u0000, for which ->> raises an
+-- error, is left out, and long texts, for which a page has no room, are cut. Functions that look by it have this expression to the letter.
+create index history_correlation on orchestratum.history (
+  (case when strpos(metadata::text, '\u') = 0 then left(metadata ->> 'correlationId', 200) end)
+)
+where (case when strpos(metadata::text, '\u') = 0 then left(metadata ->> 'correlationId', 200) end) is not null;
+
+-- What came of the last day, in rows so small that a page can read them every second, whatever there is in history. fold_history writes them.
+insert into orchestratum.migration (version, name) values (5, 'create_statistics');
+
+-- One row: up to when history has been folded (exclusive; null: never). Whoever folds holds its lock.
+create table orchestratum.statistic_fold (
+  id boolean primary key default true check (id),
+  folded_until timestamptz
+);
+insert into orchestratum.statistic_fold (id) values (true);
+
+-- What ended in five minutes, and once more in an hour: a day is read as 24 hours, and five minutes only where the day begins.
+-- Histograms: {"<bucket>": <how many>}, bucket n from 2^(n/4) microseconds up to 2^((n+1)/4), so four an octave. They, and the sums, are of
+-- what a handler came to an end with: succeeded, failed, timed out.
+create table orchestratum.statistic (
+  span smallint not null check (span in (5, 60)),  -- minutes
+  started_at timestamptz not null,
+  queue text not null,
+  name text not null,
+  hook text not null,                   -- '': none
+  status text not null,
+  count bigint not null,
+  waiting_ms double precision not null,
+  execution_ms double precision not null,
+  waiting jsonb not null,
+  execution jsonb not null,
+  primary key (span, started_at, queue, name, hook, status)
+) with (fillfactor = 80);               -- the newest are updated every few seconds
+
+create table orchestratum.statistic_worker (
+  span smallint not null check (span in (5, 60)),
+  started_at timestamptz not null,
+  worker text not null,
+  hook text not null,
+  status text not null,
+  count bigint not null,
+  executed bigint not null,             -- how many of them execution_ms is the sum of
+  execution_ms double precision not null,
+  primary key (span, started_at, worker, hook, status)
+) with (fillfactor = 80);
+
+-- What operators have done, and which queues they have paused.
+insert into orchestratum.migration (version, name) values (6, 'create_acts');
+
+-- Who changed what by hand, when, and how many commands that was. Written by the statement that makes the change. Never a payload: the
+-- commands are named by their ids, or by the filter that found them.
+create table orchestratum.act (
+  id bigint generated always as identity primary key,
+  at timestamptz not null,
+  by_whom text check (char_length(by_whom) between 1 and 200),  -- null: nobody said
+  kind text not null check (kind in ('cancel', 'retry', 'edit', 'reschedule', 'reprioritise', 'erase', 'pause', 'resume')),
+  target json not null,                 -- {"ids": […]} (the first 20), {"filter": {…}} or {"queue": "…"}
+  affected int not null
+);
+
+-- Workers leave these queues out of their claims.
+create table orchestratum.paused_queue (
+  queue text primary key check (char_length(queue) between 1 and 100 and strpos(queue, ' ') = 0),
+  paused_at timestamptz not null,
+  paused_by text
+);
+
 -- Drops the schema's functions, and remembers who might call them for after_functions.sql.
 --
 -- The schema is ours alone, so all of its functions are ours, also those that this release has no more. They go by oid:
@@ -239,12 +313,102 @@ end $$;
 -- The functions name each other, and are created in the order of the alphabet.
 set local check_function_bodies = off;
 
+-- Changes commands that wait. ids: ["…"]; change: any of {"input"}, {"due_at"} or {"delay_ms"}, {"priority"}.
+-- Answers 'changed', 'running' (somebody holds a lease on it: left alone), 'finished', 'unknown', or 'busy' (locked by somebody: ask again).
+-- Rows without an id tell what to hint at, as in finish.
+-- Nothing is put behind a low-water mark: what is due anew, or comes into another lane, is available from the clock on, a microsecond apart in
+-- the order that they had; what is scheduled stays so. With a new input alone a command keeps its place.
+-- A lease that has expired without a word is taken away, as a claim would do it: whoever had it must not end the command by what it was.
+create function orchestratum.amend(
+  ids json, change json, kind text, by_whom text default null, at timestamptz default clock_timestamp()
+)
+returns table (id text, result text, queue text, available_at text)
+language plpgsql volatile
+set enable_seqscan = off set enable_bitmapscan = off set jit = off
+set datestyle = 'ISO' set timezone = 'UTC' set lock_timeout = '200ms'
+as $f$
+#variable_conflict use_column
+declare
+  changed uuid[];
+  running uuid[];
+  dues json;
+  wanted_at timestamptz := coalesce(
+    (amend.change ->> 'due_at')::timestamptz, at + (amend.change ->> 'delay_ms')::bigint * interval '1 millisecond');
+  wanted_priority smallint := (amend.change ->> 'priority')::smallint;
+begin
+  perform orchestratum.require_read_committed();
+  with locked as materialized (
+    select l.*
+    from (select distinct v::uuid as id from json_array_elements_text(amend.ids) v) asked
+    cross join lateral (
+      select c.ctid as row, c.id, c.available_at, c.leased_by is null or c.available_at <= at as free
+      from orchestratum.command c
+      where c.id = asked.id
+      for update skip locked
+    ) l
+  ),
+  placed as (
+    select
+      locked.row,
+      case
+        when wanted_at is null and (wanted_priority is null or locked.available_at > at) then locked.available_at
+        else greatest(coalesce(wanted_at, locked.available_at), at)
+          + (row_number() over (order by locked.available_at, locked.id) - 1) * interval '1 microsecond'
+      end as available_at
+    from locked
+    where locked.free
+  ),
+  written as (
+    update orchestratum.command c
+    set input = coalesce(amend.change -> 'input', c.input),
+        due_at = coalesce(wanted_at, c.due_at),
+        priority = coalesce(wanted_priority, c.priority),
+        available_at = placed.available_at,
+        losses = c.losses + (c.leased_by is not null)::int,
+        trail = case
+          when c.leased_by is null then c.trail
+          else orchestratum.trail_add(c.trail, jsonb_build_object(
+            'code', 'lost', 'fence', c.fence, 'attempt', c.attempt, 'worker', c.leased_by, 'started_at', c.started_at, 'ended_at', at))
+        end,
+        leased_by = null
+    from placed
+    where c.ctid = placed.row
+    returning c.id, c.queue, c.available_at
+  )
+  select
+    (select coalesce(array_agg(w.id order by w.available_at), '{}') from written w),
+    (select coalesce(array_agg(l.id), '{}') from locked l where not l.free),
+    (select json_agg(json_build_object('queue', w.queue, 'available_at', w.available_at)) from written w)
+  into changed, running, dues;
+  perform orchestratum.record_act(amend.at, amend.by_whom, amend.kind, null, changed);
+
+  return query
+  select
+    asked.id::text,
+    case
+      when asked.id = any (changed) then 'changed'
+      when asked.id = any (running) then 'running'
+      when live.id is not null then 'busy'
+      when past.id is not null then 'finished'
+      else 'unknown'
+    end,
+    null, null
+  from (select distinct v::uuid as id from json_array_elements_text(amend.ids) v) asked
+  left join lateral (select c.id from orchestratum.command c where c.id = asked.id limit 1) live on true
+  left join lateral (select h.id from orchestratum.history h where h.id = asked.id limit 1) past on true
+  union all
+  select null, 'due', d.queue, min(d.available_at)::text
+  from json_to_recordset(dues) as d (queue text, available_at timestamptz)
+  group by d.queue;
+end $f$;
+
 -- Cancels commands wherever they are. Answers 'cancelled' (it was waiting: ended here and now, no worker needed), 'requested' (a worker
 -- holds it and will be told), 'busy' (somebody else has it locked: ask again), 'finished' (too late) or 'unknown'.
 -- It waits for no row lock: with a thousand rows in hand, one open transaction would stop the heartbeats of all the others.
 -- What nobody holds is leased to the canceller and ended by finish, so that there is one path to every final status.
 -- Rows without an id tell what to hint at, as in finish.
-create function orchestratum.cancel(ids json)
+-- It is noted as an act where somebody says who did it, or what the commands were found by.
+create function orchestratum.cancel(ids json, by_whom text default null, target json default null)
 returns table (id text, result text, awaited boolean, queue text, available_at text)
 language plpgsql volatile
 set enable_seqscan = off set enable_bitmapscan = off set jit = off
@@ -292,6 +456,13 @@ begin
   return query
   with ended as materialized (
     select f.* from orchestratum.finish('cancel', free) f
+  ),
+  noted as (
+    insert into orchestratum.act (at, by_whom, kind, target, affected)
+    select
+      at, cancel.by_whom, 'cancel', coalesce(cancel.target, json_build_object('ids', to_json(done.ids[1:20]))), cardinality(done.ids)
+    from (select asked || array(select ended.id::uuid from ended where ended.result = 'accepted') as ids) done
+    where cardinality(done.ids) > 0 and (cancel.by_whom is not null or cancel.target is not null)
   )
   select
     v::text,
@@ -476,6 +647,127 @@ as $f$
   left join lateral (select c.trail from orchestratum.command c where c.id = l.id limit 1) live on true
 $f$;
 
+-- How many live commands there are, by queue, name, status and, where it runs, worker, and since when the oldest of them has been wanted;
+-- `hooks`: hook commands, too. It reads the table as a whole, once, and sorts nothing: name, hook and lease are in no index, and by an index a
+-- million rows are a million reads of pages. The settings keep it so, whatever the statistics say of a table that was empty a moment ago.
+create function orchestratum.count_live(hooks boolean, at timestamptz default clock_timestamp())
+returns table (queue text, name text, status text, worker text, count bigint, oldest_due_at timestamptz)
+language sql stable
+set enable_indexscan = off set enable_indexonlyscan = off set enable_bitmapscan = off set enable_sort = off set jit = off
+set datestyle = 'ISO' set timezone = 'UTC'
+as $f$
+  select
+    l.queue, l.name, case when l.is_due then 'pending' when l.worker is null then 'scheduled' else 'running' end, l.worker, l.count,
+    l.oldest_due_at
+  from (
+    select
+      c.queue, c.name, c.available_at <= count_live.at as is_due, case when c.available_at > count_live.at then c.leased_by end as worker,
+      count(*) as count, min(c.due_at) as oldest_due_at
+    from orchestratum.command c
+    where count_live.hooks or c.hook is null
+    group by 1, 2, 3, 4
+  ) l
+$f$;
+
+-- Takes a person's data out of finished commands and of their finished hook commands: input, output, what the trail quotes, and the actor of
+-- the metadata. Ids, names, times, statuses and codes stay: that it happened remains. ids: ["…"].
+-- Answers 'erased', 'waiting' or 'running' (it, or a hook command of it, is not finished: that needs its data, and is left alone), 'busy'
+-- (locked by somebody: ask again) or 'unknown'. Only 'erased' says that nothing is left of it; whatever had finished is erased in any case.
+-- Live hook commands are found by reading all live commands once a call: an index on their parents would cost every push.
+create function orchestratum.erase(ids json, by_whom text default null, at timestamptz default clock_timestamp())
+returns table (id text, result text)
+language plpgsql volatile
+set enable_seqscan = off set enable_bitmapscan = off set jit = off
+set datestyle = 'ISO' set timezone = 'UTC' set lock_timeout = '200ms'
+as $f$
+#variable_conflict use_column
+declare
+  erased uuid[];
+  wanted uuid[] := array(select distinct v::uuid from json_array_elements_text(erase.ids) v);
+begin
+  perform orchestratum.require_read_committed();
+  with locked as materialized (
+    select l.*
+    from unnest(wanted) asked (id)
+    cross join lateral (
+      select h.tableoid as part, h.ctid as row from orchestratum.history h where h.id = asked.id for update skip locked
+    ) l
+    union all
+    select l.*
+    from unnest(wanted) asked (id)
+    cross join lateral (
+      select h.tableoid as part, h.ctid as row
+      from orchestratum.history h
+      where h.parent_id = asked.id and h.hook is not null
+      for update skip locked
+    ) l
+  ),
+  written as (
+    update orchestratum.history h
+    set input = null,
+        output = null,
+        metadata = orchestratum.erased_metadata(h.metadata),
+        trail = (
+          select jsonb_agg(jsonb_build_object(
+            'code', entry.value -> 'code', 'message', '(erased)', 'fence', entry.value -> 'fence', 'attempt', entry.value -> 'attempt',
+            'worker', entry.value -> 'worker', 'started_at', entry.value -> 'started_at', 'ended_at', entry.value -> 'ended_at'
+          ) order by entry.place)
+          from jsonb_array_elements(h.trail) with ordinality as entry (value, place)
+        )
+    from locked
+    where h.ctid = locked.row and h.tableoid = locked.part
+    returning h.id
+  )
+  select coalesce(array_agg(w.id), '{}') into erased from written w;
+  perform orchestratum.record_act(
+    erase.at, erase.by_whom, 'erase', null, array(select v from unnest(wanted) v where v = any (erased)));
+
+  return query
+  select
+    asked.id::text,
+    case
+      when live.leased then 'running'
+      when live.id is not null then 'waiting'
+      when past.id is null then 'unknown'
+      when asked.id = any (erased) and hooks.left is null then 'erased'
+      else 'busy'
+    end
+  from unnest(wanted) asked (id)
+  left join (
+    select live.root as id, bool_or(live.leased) as leased
+    from (
+      select one.id as root, one.leased
+      from unnest(wanted) asked (id)
+      cross join lateral (
+        select c.id, c.leased_by is not null and c.available_at > at as leased from orchestratum.command c where c.id = asked.id limit 1
+      ) one
+      union all
+      select c.parent_id, c.leased_by is not null and c.available_at > at
+      from orchestratum.command c
+      where c.hook is not null and c.parent_id = any (wanted)
+    ) live
+    group by live.root
+  ) live on live.id = asked.id
+  left join lateral (select h.id from orchestratum.history h where h.id = asked.id limit 1) past on true
+  left join lateral (
+    select h.id as left
+    from orchestratum.history h
+    where h.parent_id = asked.id and h.hook is not null and h.id <> all (erased)
+    limit 1
+  ) hooks on true;
+end $f$;
+
+-- Metadata without the actor. What cannot be read so (only SQL could have written it) goes altogether.
+create function orchestratum.erased_metadata(metadata json)
+returns json
+language plpgsql immutable
+as $f$
+begin
+  return case when jsonb_typeof(metadata::jsonb) = 'object' then (metadata::jsonb - 'actor')::json end;
+exception when others then
+  return null;
+end $f$;
+
 -- Empties at most one slot whose newest row is past its retention, and answers which (null: none). Called by a duty, again while it answers.
 -- Locks first and looks then, each in a statement of its own: a finish that was still open when the slot was looked at may have put a row
 -- there. A slot whose lock is not had within 50 ms is left for later: readers of history must not make every finish wait, nor keep the other
@@ -522,6 +814,8 @@ revoke execute on function orchestratum.expire_history from public;
 -- again, or an input that somebody wrote into the table by hand could keep its command from ever ending.
 -- A row is looked up by id in a lateral subquery that cannot be pulled up, and found again by ctid and nothing else: a join on the id, or
 -- an exists, may be planned as a scan of the whole index, and stay so.
+-- History is inserted into without "on conflict": that wrote and confirmed each row speculatively, a sixth of the statement. Nothing leaves
+-- an id in both tables; where somebody's hand did, the unique index refuses that one outcome, and it becomes a failed attempt.
 -- One batch may name a command twice, under two fences (a worker that lost a lease and claimed it again): everything joins on both.
 -- Rows without an id tell what to hint at: a queue, and from when something is due there that was not before.
 create function orchestratum.finish(worker text, outcomes json, at timestamptz default clock_timestamp())
@@ -594,7 +888,6 @@ begin
       end,
       s.created_at
     from settled s
-    on conflict (id, slot) do nothing
   ),
   returned as (
     update orchestratum.command c
@@ -660,6 +953,166 @@ begin
   left join returned a on a.id = h.id and a.fence = h.fence
   union all
   select null, null, 'due', null, due.queue, min(due.available_at)::text from due group by due.queue;
+end $f$;
+
+-- finish() within a transaction of the handler's own, as its last statement: what the handler wrote there, the outcome and what follows
+-- from it commit together, or none of them. outcomes: as finish takes them, and one of them only.
+-- A process that froze between this and its COMMIT would hold the command's row for ever, and nobody else could have the command. So the
+-- transaction ends with the lease at the latest, by a timeout of this transaction alone; one that is shorter already stays.
+-- Without a row the lease is over or not this worker's any more. transaction_id: by which the library sees the commit, and hints then.
+create function orchestratum.finish_within(worker text, outcomes json, at timestamptz default clock_timestamp())
+returns table (id text, fence int, result text, awaited boolean, queue text, available_at text, transaction_id text)
+language plpgsql volatile
+set enable_seqscan = off set enable_bitmapscan = off set jit = off
+as $f$
+#variable_conflict use_column
+declare
+  left_ms bigint;
+  idle_ms bigint;
+begin
+  perform orchestratum.require_read_committed();
+  select floor(extract(epoch from c.available_at - finish_within.at) * 1000) into left_ms
+  from json_to_recordset(finish_within.outcomes) as r (id uuid, fence int)
+  cross join lateral (
+    select l.available_at
+    from orchestratum.command l
+    where l.id = r.id and l.fence = r.fence and l.leased_by = finish_within.worker
+    limit 1
+  ) c;
+  if left_ms is null or left_ms < 1 then
+    return;
+  end if;
+  select s.setting::bigint into idle_ms from pg_settings s where s.name = 'idle_in_transaction_session_timeout';
+  if idle_ms = 0 or idle_ms > left_ms then
+    perform set_config('idle_in_transaction_session_timeout', least(left_ms, 2147483647)::text, true);
+  end if;
+  return query
+  select f.id, f.fence, f.result, f.awaited, f.queue, f.available_at, pg_current_xact_id()::text
+  from orchestratum.finish(finish_within.worker, finish_within.outcomes, finish_within.at) f;
+end $f$;
+
+-- Adds what has newly finished to the statistics: at most about `max_rows` commands, oldest first. Answers how many, whether there are `more`
+-- to be folded at once, and whether some that ended `later` are left for another time. Called by a duty, again while there is more.
+--
+-- It stays `lag_ms` behind the clock: a command has its time when its outcome is written, and appears when that commits, which a handler's
+-- own transaction does a lease's length later at most. What would appear behind `folded_until` would never be counted. A clock of the
+-- caller's cannot take it into the future.
+-- Rows and `folded_until` commit together, and whoever folds holds the lock of the one row that says how far, and looks only then: each
+-- command is counted once, whoever dies and however many fold at once. Who finds it locked leaves it to the other.
+-- It counts no further back than a day: that is all anybody is told of. Rows over 25 hours old go.
+-- A step ends before the time of the first command that is too many, so that those of one time are never divided. Where that are more than a
+-- step's (somebody wrote them by SQL), they are a step of their own.
+create function orchestratum.fold_history(lag_ms int, max_rows int default 50000, at timestamptz default clock_timestamp())
+returns table (folded int, more boolean, later boolean)
+language plpgsql volatile
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set datestyle = 'ISO' set timezone = 'UTC'
+as $f$
+declare
+  since timestamptz;
+  target timestamptz := least(at, clock_timestamp()) - lag_ms * interval '1 millisecond';
+  until timestamptz;
+begin
+  folded := 0;
+  more := false;
+  later := false;
+  perform orchestratum.require_read_committed();
+  perform from orchestratum.statistic_fold f for update skip locked;
+  if not found then
+    later := true;
+    return next;
+    return;
+  end if;
+  select greatest(f.folded_until, target - interval '24 hours') into since from orchestratum.statistic_fold f;
+
+  if since < target then
+    select h.finished_at into until
+    from orchestratum.history h
+    where h.finished_at >= since and h.finished_at < target
+    order by h.finished_at
+    offset max_rows
+    limit 1;
+    more := found;
+    until := case when more then greatest(until, since + interval '1 microsecond') else target end;
+
+    -- Each command once for how long it waited and once for how long it ran, counted by bucket: of thousands, some dozens are left.
+    with counted as materialized (
+      select
+        date_bin('5 minutes', h.finished_at, '2000-01-01 00:00:00+00') as started_at, h.queue, h.name, coalesce(h.hook, '') as hook, h.status,
+        case when h.worker <> 'cancel' then h.worker end as worker, measure.name as measure,
+        case when measure.ms < 0.001 then 0 else floor(4 * ln(measure.ms * 1000) / ln(2::float8))::int end as bucket, count(*) as count, sum(measure.ms) as ms
+      from orchestratum.history h
+      cross join lateral (
+        values ('waiting', h.started_at - h.due_at), ('execution', h.finished_at - h.started_at)
+      ) taken (name, time)
+      cross join lateral (
+        select
+          taken.name,
+          case
+            when h.status not in ('succeeded', 'failed', 'timed_out') then null
+            when taken.time < interval '0' then 0
+            else date_part('epoch', taken.time) * 1000
+          end as ms
+      ) measure
+      where h.finished_at >= since and h.finished_at < until
+      group by 1, 2, 3, 4, 5, 6, 7, 8
+    ),
+    spanned as materialized (
+      select
+        span.minutes, date_bin(span.minutes * interval '1 minute', c.started_at, '2000-01-01 00:00:00+00') as started_at,
+        c.queue, c.name, c.hook, c.status, c.worker, c.measure, c.bucket, c.count, c.ms
+      from counted c
+      cross join (values (5), (60)) span (minutes)
+    ),
+    bucketed as (
+      select
+        s.minutes, s.started_at, s.queue, s.name, s.hook, s.status, s.measure, s.bucket, sum(s.count)::bigint as count, sum(s.ms) as ms
+      from spanned s
+      group by 1, 2, 3, 4, 5, 6, 7, 8
+    ),
+    kept as (
+      insert into orchestratum.statistic as s (
+        span, started_at, queue, name, hook, status, count, waiting_ms, execution_ms, waiting, execution
+      )
+      select
+        b.minutes, b.started_at, b.queue, b.name, b.hook, b.status,
+        sum(b.count) filter (where b.measure = 'waiting'),
+        coalesce(sum(b.ms) filter (where b.measure = 'waiting'), 0),
+        coalesce(sum(b.ms) filter (where b.measure = 'execution'), 0),
+        coalesce(jsonb_object_agg(b.bucket, b.count) filter (where b.measure = 'waiting' and b.bucket is not null), '{}'),
+        coalesce(jsonb_object_agg(b.bucket, b.count) filter (where b.measure = 'execution' and b.bucket is not null), '{}')
+      from bucketed b
+      group by b.minutes, b.started_at, b.queue, b.name, b.hook, b.status
+      on conflict on constraint statistic_pkey do update
+      set count = s.count + excluded.count,
+          waiting_ms = s.waiting_ms + excluded.waiting_ms,
+          execution_ms = s.execution_ms + excluded.execution_ms,
+          waiting = orchestratum.histogram_add(s.waiting, excluded.waiting),
+          execution = orchestratum.histogram_add(s.execution, excluded.execution)
+    ),
+    kept_of_workers as (
+      insert into orchestratum.statistic_worker as w (span, started_at, worker, hook, status, count, executed, execution_ms)
+      select
+        s.minutes, s.started_at, s.worker, s.hook, s.status, sum(s.count), coalesce(sum(s.count) filter (where s.bucket is not null), 0),
+        coalesce(sum(s.ms), 0)
+      from spanned s
+      where s.measure = 'execution' and s.worker is not null
+      group by s.minutes, s.started_at, s.worker, s.hook, s.status
+      on conflict on constraint statistic_worker_pkey do update
+      set count = w.count + excluded.count,
+          executed = w.executed + excluded.executed,
+          execution_ms = w.execution_ms + excluded.execution_ms
+    )
+    select coalesce(sum(c.count), 0)::int into folded from counted c where c.measure = 'waiting';
+
+    update orchestratum.statistic_fold f set folded_until = until;
+    delete from orchestratum.statistic s where s.span in (5, 60) and s.started_at < target - interval '25 hours';
+    delete from orchestratum.statistic_worker w where w.span in (5, 60) and w.started_at < target - interval '25 hours';
+  end if;
+
+  later := exists (
+    select from orchestratum.history h where h.finished_at >= greatest(since, target) order by h.finished_at limit 1
+  );
+  return next;
 end $f$;
 
 -- Commands by their ids, live or finished, with everything that is known of them. ids: ["…"]; what is not there is not answered.
@@ -794,6 +1247,23 @@ begin
   left join extended e on e.id = h.id and e.fence = h.fence;
 end $f$;
 
+-- Two histograms as one: {"<bucket>": <how many>}.
+create function orchestratum.histogram_add(one jsonb, other jsonb)
+returns jsonb
+language sql immutable
+as $f$
+  select coalesce(jsonb_object_agg(summed.bucket, summed.count), '{}')
+  from (
+    select either.bucket, sum(either.count::bigint) as count
+    from (
+      select a.key as bucket, a.value as count from jsonb_each_text(one) a
+      union all
+      select b.key, b.value from jsonb_each_text(other) b
+    ) either
+    group by either.bucket
+  ) summed
+$f$;
+
 -- The slot of the ring that a command finishing at `at` goes to.
 create function orchestratum.history_slot(at timestamptz, succeeded boolean)
 returns smallint
@@ -822,6 +1292,208 @@ exception when others then
   return json_build_object('correlationId', parent_id, 'causationId', parent_id);
 end $f$;
 
+-- One page of a list: live commands in the order of their lanes, then finished ones, the newest first.
+--
+-- filter: {"statuses": […], "queue", "name", "parent_id", "correlation_id", "from", "to", "error_text", "hooks"}. after: the place behind which
+-- the page begins, {"queue", "priority", "available_at", "id"} of a live command or {"finished_at", "id"} of a finished one, or null. before:
+-- leaves out what was created (live) or finished later. It answers summaries, in order, without payloads.
+-- Live commands are read lane by lane: within one, the time divides what is pending from what is scheduled or running, so a million that are
+-- scheduled cost a list of what is pending nothing. The index has no id; the few of one microsecond are sorted.
+-- History is read backwards along history_finished, all slots merged, or only those of one ring; what has a parent or a correlation id goes by
+-- the index for that, and is then sorted. enable_sort is off for the first: the plan of an empty table would sort all that there is.
+-- The second is a materialized CTE that knows no other condition and wants no order (`union` would): no other index may be tempted.
+-- A stable function sees one snapshot: what ends meanwhile is live or finished on a page, and never neither.
+create function orchestratum.list(filter json, after json, max_count int, before timestamptz, at timestamptz default clock_timestamp())
+returns table (
+  id text, name text, version smallint, hook text, queue text, priority smallint, status text, attempt smallint, max_attempts smallint,
+  worker text, parent_id text, correlation_id text, created_at text, due_at text, available_at text, started_at text, finished_at text,
+  error_code text, error_message text
+)
+language plpgsql stable
+set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off set datestyle = 'ISO' set timezone = 'UTC'
+as $f$
+#variable_conflict use_column
+declare
+  f_statuses text[] := array(select v from json_array_elements_text(list.filter -> 'statuses') v);
+  f_queue text := list.filter ->> 'queue';
+  f_name text := list.filter ->> 'name';
+  f_parent_id uuid := list.filter ->> 'parent_id';
+  f_correlation_id text := list.filter ->> 'correlation_id';
+  f_from timestamptz := coalesce((list.filter ->> 'from')::timestamptz, '-infinity');
+  f_to timestamptz := coalesce((list.filter ->> 'to')::timestamptz, 'infinity');
+  f_until timestamptz := coalesce(list.before, 'infinity');
+  f_error_text text := lower(list.filter ->> 'error_text');
+  f_hooks boolean := coalesce((list.filter ->> 'hooks')::boolean, false);
+  after_id uuid := list.after ->> 'id';
+  after_finished_at timestamptz := list.after ->> 'finished_at';
+  after_available_at timestamptz := list.after ->> 'available_at';
+  -- The lane that is read, and what of it: from and to which time.
+  lane_queue text := coalesce(list.after ->> 'queue', f_queue, '');
+  lane_priority smallint := coalesce((list.after ->> 'priority')::smallint, -1::smallint);
+  in_lane boolean := list.after ->> 'queue' is not null;
+  first_at timestamptz := case when 'pending' = any (f_statuses) then '-infinity' else list.at end;
+  last_at timestamptz := case when f_statuses && array['scheduled', 'running'] then 'infinity' else list.at end;
+  first_slot int := case when 'succeeded' = any (f_statuses) then 0 else 16 end;
+  last_slot int := case when f_statuses && array['failed', 'cancelled', 'timed_out', 'not_found'] then 31 else 15 end;
+  wanted int := list.max_count;
+  found_count int;
+begin
+  if after_finished_at is null and f_statuses && array['scheduled', 'pending', 'running'] then
+    loop
+      if not in_lane then
+        after_available_at := '-infinity';
+        after_id := '00000000-0000-0000-0000-000000000000';
+        -- The one after the lane before.
+        select c.queue, c.priority
+        into lane_queue, lane_priority
+        from orchestratum.command c
+        where (c.queue, c.priority) > (lane_queue, lane_priority)
+        order by c.queue, c.priority
+        limit 1;
+        exit when not found or lane_queue <> f_queue;
+      end if;
+      in_lane := false;
+      return query
+      select
+        c.id::text, c.name, c.version, c.hook, c.queue, c.priority,
+        case when c.available_at <= list.at then 'pending' when c.leased_by is null then 'scheduled' else 'running' end,
+        least(c.attempt, c.max_attempts), c.max_attempts, c.leased_by, c.parent_id::text,
+        case when strpos(c.metadata::text, '\u') = 0 then c.metadata ->> 'correlationId' end,
+        c.created_at::text, c.due_at::text, c.available_at::text, c.started_at::text, null,
+        case when c.trail -> -1 ->> 'code' <> 'snoozed' then c.trail -> -1 ->> 'code' end,
+        case when c.trail -> -1 ->> 'code' <> 'snoozed' then c.trail -> -1 ->> 'message' end
+      from orchestratum.command c
+      where c.queue = lane_queue
+        and c.priority = lane_priority
+        and c.available_at >= greatest(after_available_at, first_at)
+        and c.available_at <= last_at
+        and (c.available_at, c.id) > (after_available_at, after_id)
+        and case when c.available_at <= list.at then 'pending' when c.leased_by is null then 'scheduled' else 'running' end = any (f_statuses)
+        and c.created_at >= f_from
+        and c.created_at < f_to
+        and c.created_at <= f_until
+        and (f_hooks or c.hook is null)
+        and (f_queue is null or c.queue = f_queue)
+        and (f_name is null or c.name = f_name)
+        and (f_parent_id is null or c.parent_id = f_parent_id)
+        and (
+          f_correlation_id is null
+          or c.id::text = lower(f_correlation_id)
+          or case when strpos(c.metadata::text, '\u') = 0 then left(c.metadata ->> 'correlationId', 200) end = f_correlation_id
+        )
+        and (
+          f_error_text is null
+          or exists (
+            select
+            from jsonb_array_elements(c.trail) e
+            where strpos(lower(concat_ws(e'\n', e ->> 'code', e ->> 'name', e ->> 'message')), f_error_text) > 0
+          )
+        )
+      order by c.available_at, c.id
+      limit wanted;
+      get diagnostics found_count = row_count;
+      wanted := wanted - found_count;
+      if wanted <= 0 then
+        return;
+      end if;
+    end loop;
+  end if;
+
+  if not f_statuses && array['succeeded', 'failed', 'cancelled', 'timed_out', 'not_found'] then
+    return;
+  end if;
+  if after_finished_at is null then
+    after_finished_at := 'infinity';
+    after_id := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
+  end if;
+
+  if f_parent_id is null and f_correlation_id is null then
+    return query
+    select
+      h.id::text, h.name, h.version, h.hook, h.queue, h.priority, h.status, h.attempt, h.max_attempts, h.worker, h.parent_id::text,
+      case when strpos(h.metadata::text, '\u') = 0 then h.metadata ->> 'correlationId' end,
+      h.created_at::text, h.due_at::text, null, h.started_at::text, h.finished_at::text,
+      case when h.trail -> -1 ->> 'code' <> 'snoozed' then h.trail -> -1 ->> 'code' end,
+      case when h.trail -> -1 ->> 'code' <> 'snoozed' then h.trail -> -1 ->> 'message' end
+    from orchestratum.history h
+    where h.slot between first_slot and last_slot
+      and h.finished_at >= f_from
+      and h.finished_at <= least(after_finished_at, f_until, f_to)
+      and h.finished_at < f_to
+      and (h.finished_at, h.id) < (after_finished_at, after_id)
+      and h.status = any (f_statuses)
+      and (f_hooks or h.hook is null)
+      and (f_queue is null or h.queue = f_queue)
+      and (f_name is null or h.name = f_name)
+      and (
+        f_error_text is null
+        or exists (
+          select
+          from jsonb_array_elements(h.trail) e
+          where strpos(lower(concat_ws(e'\n', e ->> 'code', e ->> 'name', e ->> 'message')), f_error_text) > 0
+        )
+      )
+    order by h.finished_at desc, h.id desc
+    limit wanted;
+    return;
+  end if;
+
+  return query
+  with related as materialized (
+    select h.id, h.slot
+    from orchestratum.history h
+    where h.parent_id = f_parent_id
+    union all
+    select h.id, h.slot
+    from orchestratum.history h
+    where f_parent_id is null
+      and h.id::text <> lower(f_correlation_id)
+      and case when strpos(h.metadata::text, '\u') = 0 then left(h.metadata ->> 'correlationId', 200) end = f_correlation_id
+    union all
+    select own.id, own.slot
+    from (select f_correlation_id::uuid as id where f_parent_id is null and f_correlation_id ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$') asked
+    cross join lateral (select h.id, h.slot from orchestratum.history h where h.id = asked.id limit 1) own
+  ),
+  chosen as materialized (
+    select one.*
+    from related
+    cross join lateral (
+      select
+        h.id, h.name, h.version, h.hook, h.queue, h.priority, h.status, h.attempt, h.max_attempts, h.worker, h.parent_id,
+        case when strpos(h.metadata::text, '\u') = 0 then h.metadata ->> 'correlationId' end as correlation_id,
+        h.created_at, h.due_at, h.started_at, h.finished_at, h.trail
+      from orchestratum.history h
+      where h.id = related.id and h.slot = related.slot
+      limit 1
+    ) one
+  )
+  select
+    h.id::text, h.name, h.version, h.hook, h.queue, h.priority, h.status, h.attempt, h.max_attempts, h.worker, h.parent_id::text,
+    h.correlation_id, h.created_at::text, h.due_at::text, null, h.started_at::text, h.finished_at::text,
+    case when h.trail -> -1 ->> 'code' <> 'snoozed' then h.trail -> -1 ->> 'code' end,
+    case when h.trail -> -1 ->> 'code' <> 'snoozed' then h.trail -> -1 ->> 'message' end
+  from chosen h
+  where h.finished_at >= f_from
+    and h.finished_at < f_to
+    and h.finished_at <= f_until
+    and (h.finished_at, h.id) < (after_finished_at, after_id)
+    and h.status = any (f_statuses)
+    and (f_correlation_id is null or coalesce(left(h.correlation_id, 200), h.id::text) = f_correlation_id or h.id::text = lower(f_correlation_id))
+    and (f_hooks or h.hook is null)
+    and (f_queue is null or h.queue = f_queue)
+    and (f_name is null or h.name = f_name)
+    and (
+      f_error_text is null
+      or exists (
+        select
+        from jsonb_array_elements(h.trail) e
+        where strpos(lower(concat_ws(e'\n', e ->> 'code', e ->> 'name', e ->> 'message')), f_error_text) > 0
+      )
+    )
+  order by h.finished_at desc, h.id desc
+  limit wanted;
+end $f$;
+
 -- When is anything due next in these queues, after `at`? queues: ["…"]. `at` is the clock that the last claim answered: what fell due since
 -- then is counted, what was due by then that claim has looked at. With a clock of its own, all that falls due between the two is overslept.
 create function orchestratum.next_due(queues json, at timestamptz)
@@ -840,6 +1512,40 @@ as $f$
     limit 1
   ) head
   where head.available_at < 'infinity'
+$f$;
+
+-- How far commands are, and by which clock, for those who watch. ids: ["…"]; what is not there is not answered. In the shape of get(), for its
+-- reasons.
+create function orchestratum.progress(ids json, at timestamptz default clock_timestamp())
+returns table (id text, status text, progress text, finished_at text, at text)
+language sql stable
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set datestyle = 'ISO' set timezone = 'UTC'
+as $f$
+  select one.id::text, one.status, one.progress::text, one.finished_at::text, progress.at::text
+  from (select distinct v::uuid as id from json_array_elements_text(progress.ids) v) asked
+  cross join lateral (
+    select *
+    from (
+      select *
+      from (
+        select
+          c.id, case when c.available_at <= progress.at then 'pending' when c.leased_by is null then 'scheduled' else 'running' end as status,
+          c.progress, null::timestamptz as finished_at
+        from orchestratum.command c
+        where c.id = asked.id
+        limit 1
+      ) live
+      union all
+      select *
+      from (
+        select h.id, h.status, null::json, h.finished_at
+        from orchestratum.history h
+        where h.id = asked.id
+        limit 1
+      ) past
+    ) either
+    limit 1
+  ) one
 $f$;
 
 -- For psql, triggers and other languages: one command by name and input; what is not said is taken from what its handler registered.
@@ -966,6 +1672,20 @@ begin
   end if;
 end $f$;
 
+-- Notes what an operator did to these commands; nothing where it was none. A target that is not given is their ids, the first 20 of them:
+-- `affected` says how many there are.
+create function orchestratum.record_act(at timestamptz, by_whom text, kind text, target json, affected uuid[])
+returns void
+language sql volatile
+as $f$
+  insert into orchestratum.act (at, by_whom, kind, target, affected)
+  select
+    record_act.at, record_act.by_whom, record_act.kind,
+    coalesce(record_act.target, json_build_object('ids', to_json(record_act.affected[1:20]))),
+    cardinality(record_act.affected)
+  where cardinality(record_act.affected) > 0
+$f$;
+
 -- The functions that lock and then look need each of their statements to see what has been committed meanwhile.
 create function orchestratum.require_read_committed()
 returns void
@@ -978,6 +1698,186 @@ begin
   end if;
 end $f$;
 
+-- Moves finished commands back among the live ones: an operator's way out of a final status. They keep id, trail and fence, start over with
+-- all their attempts, and are available from now, a microsecond apart in the order asked. ids: ["…"]; change: {"input": …} replaces the input.
+-- Answers 'retried', 'unfinished' (it lives, and waits or runs), 'busy' (somebody else has it locked: ask again) or 'unknown'.
+-- Rows without an id tell what to hint at, as in finish.
+-- It waits for no row lock. An id that is live is left alone even where history should know it, too: a second row is never made of it.
+-- History is partitioned, so a row is found again by its place and its partition; a join on the id may be planned as a scan of the index.
+create function orchestratum.retry(
+  ids json, change json default null, by_whom text default null, target json default null, at timestamptz default clock_timestamp()
+)
+returns table (id text, result text, queue text, available_at text)
+language plpgsql volatile
+set enable_seqscan = off set enable_bitmapscan = off set jit = off
+set datestyle = 'ISO' set timezone = 'UTC' set lock_timeout = '200ms'
+as $f$
+#variable_conflict use_column
+declare
+  retried uuid[];
+  dues json;
+begin
+  perform orchestratum.require_read_committed();
+  with asked as materialized (
+    select v::uuid as id, min(place) as place
+    from json_array_elements_text(retry.ids) with ordinality as a (v, place)
+    group by v::uuid
+  ),
+  locked as materialized (
+    select asked.place, l.*
+    from asked
+    left join lateral (select c.id from orchestratum.command c where c.id = asked.id limit 1) live on true
+    cross join lateral (
+      select h.tableoid as part, h.ctid as row
+      from orchestratum.history h
+      where h.id = asked.id and live.id is null
+      for update skip locked
+    ) l
+  ),
+  moved as (
+    delete from orchestratum.history h
+    using locked
+    where h.ctid = locked.row and h.tableoid = locked.part
+    returning h.*, locked.place
+  ),
+  revived as (
+    insert into orchestratum.command (
+      id, name, version, hook, queue, priority, due_at, available_at, fence, max_attempts, timeout_ms, parent_id, input, metadata, trail,
+      created_at
+    )
+    select
+      m.id, m.name, m.version, m.hook, m.queue, m.priority, m.due_at, retry.at + (m.place - 1) * interval '1 microsecond', m.fence,
+      m.max_attempts, m.timeout_ms, m.parent_id, coalesce(retry.change -> 'input', m.input), m.metadata, m.trail, m.created_at
+    from moved m
+    returning command.id, command.queue, command.available_at
+  )
+  select
+    coalesce(array_agg(r.id order by r.available_at), '{}'),
+    json_agg(json_build_object('queue', r.queue, 'available_at', r.available_at))
+  into retried, dues
+  from revived r;
+  perform orchestratum.record_act(retry.at, retry.by_whom, 'retry', retry.target, retried);
+
+  return query
+  select
+    asked.id::text,
+    case
+      when asked.id = any (retried) then 'retried'
+      when live.id is not null then 'unfinished'
+      when past.id is not null then 'busy'
+      else 'unknown'
+    end,
+    null, null
+  from (select distinct v::uuid as id from json_array_elements_text(retry.ids) v) asked
+  left join lateral (select c.id from orchestratum.command c where c.id = asked.id limit 1) live on true
+  left join lateral (select h.id from orchestratum.history h where h.id = asked.id limit 1) past on true
+  union all
+  select null, 'due', d.queue, min(d.available_at)::text
+  from json_to_recordset(dues) as d (queue text, available_at timestamptz)
+  group by d.queue;
+end $f$;
+
+-- Commands by their ids, live or finished, without their payloads: what lists show of them. ids: ["…"]; what is not there is not answered.
+-- In the shape of get(), for its reasons. A correlation id that is null is the command's own id.
+create function orchestratum.summarise(ids json, at timestamptz default clock_timestamp())
+returns table (
+  id text, name text, version smallint, hook text, queue text, priority smallint, status text, attempt smallint, max_attempts smallint,
+  worker text, parent_id text, correlation_id text, created_at text, due_at text, available_at text, started_at text, finished_at text,
+  error_code text, error_message text
+)
+language sql stable
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set datestyle = 'ISO' set timezone = 'UTC'
+as $f$
+  select
+    one.id::text, one.name, one.version, one.hook, one.queue, one.priority, one.status, one.attempt, one.max_attempts, one.worker,
+    one.parent_id::text, one.correlation_id, one.created_at::text, one.due_at::text, one.available_at::text, one.started_at::text,
+    one.finished_at::text,
+    case when one.error ->> 'code' <> 'snoozed' then one.error ->> 'code' end,
+    case when one.error ->> 'code' <> 'snoozed' then one.error ->> 'message' end
+  from (select distinct v::uuid as id from json_array_elements_text(summarise.ids) v) asked
+  cross join lateral (
+    select *
+    from (
+      select *
+      from (
+        select
+          c.id, c.name, c.version, c.hook, c.queue, c.priority,
+          case when c.available_at <= summarise.at then 'pending' when c.leased_by is null then 'scheduled' else 'running' end as status,
+          least(c.attempt, c.max_attempts) as attempt, c.max_attempts, c.leased_by as worker, c.parent_id,
+          case when strpos(c.metadata::text, '\u') = 0 then c.metadata ->> 'correlationId' end as correlation_id,
+          c.created_at, c.due_at, c.available_at, c.started_at, null::timestamptz as finished_at, c.trail -> -1 as error
+        from orchestratum.command c
+        where c.id = asked.id
+        limit 1
+      ) live
+      union all
+      select *
+      from (
+        select
+          h.id, h.name, h.version, h.hook, h.queue, h.priority, h.status, h.attempt, h.max_attempts, h.worker, h.parent_id,
+          case when strpos(h.metadata::text, '\u') = 0 then h.metadata ->> 'correlationId' end,
+          h.created_at, h.due_at, null::timestamptz, h.started_at, h.finished_at, h.trail -> -1
+        from orchestratum.history h
+        where h.id = asked.id
+        limit 1
+      ) past
+    ) either
+    limit 1
+  ) one
+$f$;
+
+-- A command and, behind it, the oldest of what it caused: its hooks and follow-ups, max_children of them at most. Summaries; of the command itself
+-- with the number of its newest lease and its trail. Nothing where it is not there.
+-- Children that have finished are found by history_parent. No index of live commands has the parent, and none is worth its cost at each push
+-- and claim: those are looked for in the whole table, once.
+create function orchestratum.timeline(command uuid, max_children int, at timestamptz default clock_timestamp())
+returns table (
+  id text, name text, version smallint, hook text, queue text, priority smallint, status text, attempt smallint, max_attempts smallint,
+  worker text, parent_id text, correlation_id text, created_at text, due_at text, available_at text, started_at text, finished_at text,
+  error_code text, error_message text, fence int, trail text
+)
+language sql stable
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set datestyle = 'ISO' set timezone = 'UTC'
+as $f$
+  with own as materialized (
+    select either.fence, either.trail
+    from (
+      select *
+      from (select c.fence, c.trail from orchestratum.command c where c.id = timeline.command limit 1) live
+      union all
+      select *
+      from (select h.fence, h.trail from orchestratum.history h where h.id = timeline.command limit 1) past
+    ) either
+    limit 1
+  ),
+  child as materialized (
+    select c.id, c.created_at
+    from orchestratum.command c
+    where c.parent_id = timeline.command and c.id <> timeline.command
+    union all
+    select h.id, h.created_at
+    from orchestratum.history h
+    where h.parent_id = timeline.command and h.id <> timeline.command
+  ),
+  oldest as materialized (
+    select child.id, child.created_at
+    from child
+    order by child.created_at, child.id
+    limit timeline.max_children
+  )
+  select
+    s.id, s.name, s.version, s.hook, s.queue, s.priority, s.status, s.attempt, s.max_attempts, s.worker, s.parent_id, s.correlation_id,
+    s.created_at, s.due_at, s.available_at, s.started_at, s.finished_at, s.error_code, s.error_message, own.fence, own.trail::text
+  from own
+  cross join orchestratum.summarise(json_build_array(timeline.command), timeline.at) s
+  union all
+  select
+    s.id, s.name, s.version, s.hook, s.queue, s.priority, s.status, s.attempt, s.max_attempts, s.worker, s.parent_id, s.correlation_id,
+    s.created_at, s.due_at, s.available_at, s.started_at, s.finished_at, s.error_code, s.error_message, null, null
+  from orchestratum.summarise((select coalesce(json_agg(oldest.id), '[]') from oldest), timeline.at) s
+  where exists (select from own)
+$f$;
+
 -- One more entry in a trail, which keeps 100: the first and the newest.
 create function orchestratum.trail_add(trail jsonb, entry jsonb)
 returns jsonb
@@ -985,6 +1885,88 @@ language sql immutable
 as $f$
   select case when jsonb_array_length(trail) >= 100 then (trail - 1) || entry else coalesce(trail, '[]') || entry end
 $f$;
+
+-- The whole chain that a command belongs to: from the oldest ancestor that is still there, all descendants, max_count of them at most.
+-- Summaries, and in each row the first one's id as `root`. Nothing where the command is not there.
+-- Parents that SQL has tied to a ring end it: upwards no command comes twice, and downwards none is looked at again.
+-- Finished children are found by history_parent, through all levels at once. Live ones have no index by parent (see timeline) and take one read
+-- of the table, hashed, for all that is known by then; what they lead to is the next turn. A command has its follow-ups when it has ended, so
+-- two turns are the rule. Nested loops and merges are off for that hash, and remain where there is no other way.
+-- The recursions are lazy: `limit` ends them after as many rows, however many there would be.
+create function orchestratum.tree(command uuid, max_count int, at timestamptz default clock_timestamp())
+returns table (
+  root text,
+  id text, name text, version smallint, hook text, queue text, priority smallint, status text, attempt smallint, max_attempts smallint,
+  worker text, parent_id text, correlation_id text, created_at text, due_at text, available_at text, started_at text, finished_at text,
+  error_code text, error_message text
+)
+language plpgsql stable
+set enable_seqscan = off set enable_bitmapscan = off set enable_nestloop = off set enable_mergejoin = off set jit = off
+set datestyle = 'ISO' set timezone = 'UTC'
+as $f$
+#variable_conflict use_column
+declare
+  top uuid;
+  nodes uuid[] := '{}';
+  fresh uuid[];
+begin
+  with recursive ancestor as (
+    select known.id, known.parent_id, array[known.id] as path
+    from (select tree.command as id) asked
+    cross join lateral (
+      select c.id, c.parent_id from orchestratum.command c where c.id = asked.id
+      union all
+      select h.id, h.parent_id from orchestratum.history h where h.id = asked.id
+      limit 1
+    ) known
+    union all
+    select known.id, known.parent_id, a.path || known.id
+    from ancestor a
+    cross join lateral (
+      select c.id, c.parent_id from orchestratum.command c where c.id = a.parent_id
+      union all
+      select h.id, h.parent_id from orchestratum.history h where h.id = a.parent_id
+      limit 1
+    ) known
+    where known.id <> all (a.path)
+      and cardinality(a.path) < tree.max_count
+  )
+  select a.id into top from ancestor a order by cardinality(a.path) desc limit 1;
+
+  fresh := array[top];
+  while top is not null and cardinality(fresh) > 0 and cardinality(nodes) < tree.max_count loop
+    with recursive chain as (
+      select v as id from unnest(fresh) v
+      union
+      select past.id
+      from chain
+      cross join lateral (select h.id from orchestratum.history h where h.parent_id = chain.id limit tree.max_count) past
+    )
+    select coalesce(array_agg(x.id), '{}')
+    into fresh
+    from (select chain.id from chain limit tree.max_count) x
+    where x.id <> all (nodes);
+    nodes := nodes || fresh;
+
+    select coalesce(array_agg(x.id), '{}')
+    into fresh
+    from (
+      select c.id
+      from unnest(fresh) v
+      join orchestratum.command c on c.parent_id = v
+      order by c.created_at, c.id
+      limit tree.max_count
+    ) x
+    where x.id <> all (nodes);
+  end loop;
+
+  return query
+  select
+    top::text, s.id, s.name, s.version, s.hook, s.queue, s.priority, s.status, s.attempt, s.max_attempts, s.worker, s.parent_id, s.correlation_id,
+    s.created_at, s.due_at, s.available_at, s.started_at, s.finished_at, s.error_code, s.error_message
+  from orchestratum.summarise(array_to_json(nodes[:tree.max_count]), tree.at) s
+  where top is not null;
+end $f$;
 
 -- For those who wait for the end of commands. ids: ["…"]. Answers for each 'waiting' (it is marked: its finish will say that somebody waits,
 -- and be followed by a notification), 'busy' (somebody has it locked: ask again), 'finished' with how it ended, or 'unknown'.
@@ -1074,7 +2056,7 @@ begin
     end loop;
   end loop;
 
-  update orchestratum.setting set functions_hash = '0.1.0 02359a7dfcd2a4adb5d63c82ae9d355d33c3fd225dba7ded9c227d80800e6a16';
+  update orchestratum.setting set functions_hash = '0.1.0 6ae0539e1c82a42a975a35b2ce7c6c6ff577bec19d02162f261f9cd9cdcbcc7e';
 end $$;
 
 commit;

@@ -36,6 +36,11 @@ export type ReturnOf<Output extends Schema> = Output extends StandardSchemaV1
   ? StandardSchemaV1.InferInput<Output> | End
   : unknown;
 
+/** What `finish(db, output)` takes for its output. */
+export type MadeOf<Output extends Schema> = Output extends StandardSchemaV1
+  ? [output: StandardSchemaV1.InferInput<Output>]
+  : [output?: unknown];
+
 /** What a command ends with, as hooks and `waitFor` get it: what the schema answers, undefined where there is none. */
 export type ParsedOutputOf<Output extends Schema> = Output extends StandardSchemaV1
   ? StandardSchemaV1.InferOutput<Output>
@@ -129,7 +134,7 @@ export interface Contract<Input extends Schema = undefined, Output extends Schem
    * @throws TypeError where one of them is no function.
    */
   handle(
-    run: (context: HandlerContext<ParsedInputOf<Input>>) => Awaitable<ReturnOf<Output>>,
+    run: (context: HandlerContext<ParsedInputOf<Input>, MadeOf<Output>>) => Awaitable<ReturnOf<Output>>,
     options?: HandlerOptions<ParsedInputOf<Input>, ParsedOutputOf<Output>>,
   ): Handler;
 }

@@ -1,6 +1,7 @@
 /**
  * Duties: background work of the fleet that one worker at a time does, under a lease of its own. Retention always; the
- * rescan of a queue while there is work in it, and once after the last.
+ * rescan of a queue while there is work in it, and once after the last; statistics while commands finish, until all of
+ * them are counted, and with the polls of a worker that idles.
  */
 import type { Clock } from "./clock.ts";
 import { type Database, repeatDelayMs } from "./database.ts";
@@ -24,6 +25,12 @@ export interface DutiesOptions {
   readonly rescanBudget: number;
   /** Claims from below. */
   readonly rescan: (queue: string) => Promise<Rescan>;
+  /** How far behind the clock statistics stay: what a handler's transaction ends may appear that late, in ms. */
+  readonly statisticsLagMs: number;
+  /** How long statistics rest while nothing ends here, in ms. */
+  readonly statisticsRestMs: number;
+  /** How many commands this worker has ended. */
+  readonly ended: () => number;
 }
 
 /** What a rescan came to. */
@@ -39,6 +46,8 @@ interface Duty {
   wanted: boolean;
   /** When this worker next asks for it. */
   askAt: number;
+  /** Whether there can be nothing to do: asked instead of the database. @default never */
+  rests?(): boolean;
   /** Does it, and answers in how many ms it is due again. */
   run(): Promise<number>;
 }
@@ -50,12 +59,24 @@ interface TakenRow {
   readonly due_in_ms: number;
 }
 
+interface FoldRow {
+  readonly folded: number;
+  readonly more: boolean;
+  readonly later: boolean;
+}
+
 const leaseMs = 60_000;
 const minRescanMs = 1_000;
 /** Not longer, whatever a rescan took: what it alone would find waits that long. */
 const maxRescanMs = 60_000;
 /** A duty that the table does not know (restored, truncated) is registered and asked for again after this time. */
 const askAgainMs = 5_000;
+/** Statistics are this much later than they need be, while commands finish. */
+const foldEveryMs = 10_000;
+/** And at most six times that when nothing has: what was cancelled where no worker is, say. */
+const quietFoldEveryMs = 60_000;
+/** As long as one run goes on while there is more to be counted: another duty, or `stop()`, waits for it. */
+const maxFoldMs = 5_000;
 
 export function createDuties(options: DutiesOptions): Duties {
   const { database, worker, clock, report } = options;
@@ -64,6 +85,7 @@ export function createDuties(options: DutiesOptions): Duties {
 
   const duties = new Map<string, Duty>();
   duties.set("retention", { name: "retention", wanted: true, askAt: clock.now(), run: retain });
+  duties.set("statistics", statistics());
   for (const queue of options.queues) {
     const duty: Duty = {
       name: `rescan ${queue}`,
@@ -92,6 +114,28 @@ export function createDuties(options: DutiesOptions): Duties {
     return Math.min(Math.max((turn?.turn_ms ?? 0) / 8, 60_000), 3_600_000);
   }
 
+  function statistics(): Duty {
+    /** When all was counted that had ended, and how many had ended here by then. */
+    let quiet: { since: number; ended: number } | undefined;
+    return {
+      name: "statistics",
+      wanted: true,
+      askAt: clock.now(),
+      rests: () =>
+        quiet !== undefined && options.ended() === quiet.ended && clock.now() < quiet.since + options.statisticsRestMs,
+      async run() {
+        const ended = options.ended();
+        const startedAt = clock.now();
+        for (;;) {
+          const [step] = await database.run<FoldRow>("foldHistory", [options.statisticsLagMs]);
+          if (step?.more && !stopped && clock.now() < startedAt + maxFoldMs) continue;
+          quiet = step && !step.more && !step.later ? { since: clock.now(), ended } : undefined;
+          return step?.more ? 0 : quiet ? quietFoldEveryMs : foldEveryMs;
+        }
+      },
+    };
+  }
+
   async function register(): Promise<void> {
     await database.run("registerDuties", [JSON.stringify([...duties.keys()])]);
   }
@@ -109,6 +153,7 @@ export function createDuties(options: DutiesOptions): Duties {
     for (let attempt = 0; !stopped; ) {
       const now = clock.now();
       const wanted = [...duties.values()].filter((duty) => duty.wanted);
+      for (const duty of wanted) if (duty.askAt <= now && duty.rests?.()) duty.askAt = now + foldEveryMs;
       const askAt = Math.min(...wanted.map((duty) => duty.askAt));
       if (askAt > now) {
         await wakeup.sleep(askAt - now);

@@ -5,6 +5,7 @@
  */
 
 import { type Command, type CommandOptions, isCommand, isKind, type Metadata, requireOptions } from "./command.ts";
+import type { AnyContract } from "./define-command.ts";
 import { type JsonRefusal, type JsonText, toJson, utf8Bytes } from "./json.ts";
 import { maxInputBytes, maxMetadataBytes, shown } from "./limits.ts";
 import { isUuid, uuidv7 } from "./uuid.ts";
@@ -38,7 +39,7 @@ export interface EncodeOptions {
   readonly newId?: string | undefined;
 }
 
-/** Thrown where a command's input is refused, by its schema or because JSON would change it. */
+/** Thrown where a command's input is refused, by its schema or because JSON would change it. `attempt` is what was tried. */
 export class InvalidInputError extends Error {
   override readonly name: string = "InvalidInputError";
   readonly code: string = "ORCHESTRATUM_INVALID_INPUT";
@@ -47,8 +48,8 @@ export class InvalidInputError extends Error {
   /** Everything that is wrong, at least one. */
   readonly issues: readonly Issue[];
 
-  constructor(command: string, issues: readonly Issue[]) {
-    super(`Cannot push command "${command}": its input is invalid: ${formatIssues(issues)}`);
+  constructor(command: string, issues: readonly Issue[], attempt: string = "push") {
+    super(`Cannot ${attempt} command "${command}": its input is invalid: ${formatIssues(issues)}`);
     this.command = command;
     this.issues = issues;
   }
@@ -93,6 +94,24 @@ export function encodeCommand(command: Command, options: EncodeOptions = {}): En
   if (contract.input === undefined || !isWalkable(text)) return encoded([]);
   const result = validate(contract.input, input);
   return result instanceof Promise ? result.then((late) => encoded(issuesOf(late))) : encoded(issuesOf(result));
+}
+
+/**
+ * Writes a corrected input for a command that is there already as JSON, validated where its contract is known.
+ *
+ * @throws InvalidInputError with every issue.
+ */
+export async function encodeInput(
+  attempt: string,
+  name: string,
+  contract: AnyContract | undefined,
+  input: unknown,
+): Promise<string> {
+  const text = toJson(input, maxInputBytes);
+  const late = contract?.input === undefined || !isWalkable(text) ? undefined : await validate(contract.input, input);
+  const issues = merged(text.issues ?? [], late === undefined ? [] : issuesOf(late));
+  if (text.issues !== undefined || issues.length > 0) throw new InvalidInputError(name, issues, attempt);
+  return text.json;
 }
 
 /** A command without input has no such key. */

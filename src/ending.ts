@@ -1,6 +1,6 @@
 /** What a lease ends with: from what a handler did, or from what was done to it, to what the finish records. */
 import { type Backoff, backoffMs } from "./backoff.ts";
-import type { ExecutionResult } from "./execute.ts";
+import type { ExecutionResult, Success } from "./execute.ts";
 import { errorRecord } from "./failure.ts";
 import type { Outcome } from "./finish.ts";
 import type { ClaimedRow, Lease } from "./lease.ts";
@@ -12,12 +12,7 @@ export type Ending = Omit<Outcome, "id" | "fence">;
 export function endingOf(lease: Lease, result: ExecutionResult, random: () => number): Ending {
   switch (result.kind) {
     case "succeeded":
-      return {
-        verdict: "succeeded",
-        output: result.output,
-        followUps: result.followUps.map((command) => command.json),
-        followUpQueues: result.followUps.map((command) => command.queue),
-      };
+      return succeededEnding(result);
     case "snoozed":
       return {
         verdict: "snooze",
@@ -31,10 +26,20 @@ export function endingOf(lease: Lease, result: ExecutionResult, random: () => nu
         error: errorRecord(result.end.reason ?? "Cancelled by its handler", "cancelled"),
       };
     case "failed":
+    case "finished": // That is what it comes to where the database knows of no such success.
       if (lease.reason?.code === "ORCHESTRATUM_STOPPED") return stoppedEnding(lease.row);
       if (lease.cancelled) return cancelledEnding(result.error === lease.reason ? undefined : result.error);
       return failedEnding(lease, result.error, result.permanent, random);
   }
+}
+
+export function succeededEnding({ output, followUps }: Success): Ending {
+  return {
+    verdict: "succeeded",
+    output,
+    followUps: followUps.map((command) => command.json),
+    followUpQueues: followUps.map((command) => command.queue),
+  };
 }
 
 /** A failed attempt: tried again while there are attempts left. */

@@ -2,7 +2,8 @@
  * One attempt at a command: parse its input, run the handler, check what it returned, run `onSuccess`, and encode what
  * follows. It knows nothing of queues or leases and never throws: everything that can go wrong is a result.
  */
-import { type Command, type CommandId, isCommand, isKind, type Metadata } from "./command.ts";
+import { type Command, type CommandId, isCommand, isKind, kind, type Metadata } from "./command.ts";
+import type { Queryable } from "./driver.ts";
 import { type EncodedCommand, encodeCommand } from "./encode-command.ts";
 import type { ErrorRecord } from "./failure.ts";
 import { isPermanentFailure } from "./failure.ts";
@@ -11,6 +12,7 @@ import type {
   Cancel,
   CancellationContext,
   FailureContext,
+  Finished,
   FollowUps,
   Handler,
   HandlerContext,
@@ -21,6 +23,7 @@ import type {
 import { isCancel, isSnooze } from "./handler.ts";
 import { toJson } from "./json.ts";
 import { maxBatchBytes, maxFollowUps, maxOutputBytes } from "./limits.ts";
+import { type Attempted, type Executing, executeWithin, type Middleware } from "./middleware.ts";
 import { uuidv7 } from "./uuid.ts";
 import { formatIssues, validate } from "./validate.ts";
 
@@ -42,16 +45,24 @@ export interface Execution {
   readonly signal: AbortSignal;
   readonly progress: (value: unknown) => void;
   readonly logger: Logger;
+  /** Records a success within the handler's own transaction. Absent where nobody holds a lease. */
+  readonly record?: (db: Queryable, success: Success) => Promise<void>;
+  /** Is told of each follow-up, with the id it was promised and the metadata it inherits. */
+  readonly followed?: (command: Command, id: string | undefined, inherited: Metadata) => void;
+}
+
+/** What an attempt that succeeds leaves behind. */
+export interface Success {
+  /** JSON; undefined where the contract has no output. */
+  readonly output: string | undefined;
+  readonly followUps: readonly EncodedCommand[];
 }
 
 /** How an attempt came out. */
 export type ExecutionResult =
-  | {
-      readonly kind: "succeeded";
-      /** JSON; undefined where the contract has no output. */
-      readonly output: string | undefined;
-      readonly followUps: readonly EncodedCommand[];
-    }
+  | ({ readonly kind: "succeeded" } & Success)
+  /** Recorded within the handler's own transaction, if that was committed; what it failed with, if it was not. */
+  | { readonly kind: "finished"; readonly error: unknown; readonly permanent: boolean }
   | { readonly kind: "snoozed"; readonly end: Snooze }
   | { readonly kind: "cancelled"; readonly end: Cancel }
   | { readonly kind: "failed"; readonly error: unknown; readonly permanent: boolean };
@@ -66,34 +77,100 @@ class ContractError extends Error {
   }
 }
 
-export async function execute(handler: Handler, execution: Execution): Promise<ExecutionResult> {
+export function execute(handler: Handler, execution: Execution): Promise<ExecutionResult> {
+  const { middleware } = handler;
+  return middleware === undefined ? attempt(handler, execution) : attemptWithin(middleware, handler, execution);
+}
+
+async function attemptWithin(
+  middleware: readonly Middleware[],
+  handler: Handler,
+  execution: Execution,
+): Promise<ExecutionResult> {
+  let result: ExecutionResult | undefined;
+  const inner = async () => {
+    result = await attempt(handler, execution);
+    return result;
+  };
+  try {
+    return await executeWithin(middleware, new WithinContext(execution), inner, attempted);
+  } catch (error) {
+    const isRecorded = (result as ExecutionResult | undefined)?.kind === "finished";
+    return { kind: isRecorded ? "finished" : "failed", error, permanent: isPermanentFailure(error) };
+  }
+}
+
+/** A result as middleware sees it: of what is written nothing but whether it succeeded. */
+function attempted(result: ExecutionResult): Attempted {
+  switch (result.kind) {
+    case "snoozed":
+      return { kind: "snoozed", until: result.end.until, delayMs: result.end.delayMs };
+    case "cancelled":
+      return { kind: "cancelled", reason: result.end.reason };
+    case "failed":
+      return result;
+    default:
+      return { kind: result.kind };
+  }
+}
+
+async function attempt(handler: Handler, execution: Execution): Promise<ExecutionResult> {
   const followUps = new Followers(execution);
   try {
     if (execution.hook) return await executeHook(handler, execution, followUps);
     const parsed = parseInput(handler, execution.name, execution.version, parseJson(execution.input));
     const input = parsed instanceof Promise ? await parsed : parsed;
-    const returned = await handler.run(new Context(input, execution, followUps));
+    const context = new Context(input, execution, followUps, handler);
+    const returned = await handler.run(context);
     followUps.close();
+    if (followUps.recorded) return rolledBack(execution.name);
     if (isSnooze(returned)) return { kind: "snoozed", end: returned };
     if (isCancel(returned)) return { kind: "cancelled", end: returned };
-    const output = handler.contract.output ? await encodeOutput(handler, returned) : undefined;
-    if (handler.onSuccess) {
-      followUps.add(
-        await handler.onSuccess(
-          new AfterContext(execution, execution.id, {
-            input,
-            output: await parseOutput(handler.contract, output),
-          }) as unknown as SuccessContext,
-        ),
-      );
-    }
-    return { kind: "succeeded", output, followUps: followUps.size === 0 ? none : await followUps.all() };
+    return { kind: "succeeded", ...(await successOf(handler, execution, followUps, input, returned)) };
   } catch (error) {
     followUps.close();
     const permanent = isPermanentFailure(error) || (error instanceof ContractError && error.code === invalidInput);
-    return { kind: "failed", error, permanent };
+    return { kind: followUps.recorded ? "finished" : "failed", error, permanent };
   }
 }
+
+/** The output as it is recorded, and what follows, `onSuccess` asked. */
+async function successOf(
+  handler: Handler,
+  execution: Execution,
+  followUps: Followers,
+  input: unknown,
+  returned: unknown,
+): Promise<Success> {
+  const output = handler.contract.output ? await encodeOutput(handler, returned) : undefined;
+  if (handler.onSuccess) {
+    followUps.add(
+      await handler.onSuccess(
+        new AfterContext(execution, execution.id, {
+          input,
+          output: await parseOutput(handler.contract, output),
+        }) as unknown as SuccessContext,
+      ),
+    );
+  }
+  return { output, followUps: followUps.size === 0 ? none : await followUps.all() };
+}
+
+/** The transaction in which the outcome was recorded did not commit. */
+class RolledBackError extends Error {
+  override readonly name = "RolledBackError";
+  readonly code = "rolled_back";
+  constructor(name: string) {
+    super(`Cannot record the success of command "${name}": the transaction of its finish(db, output) was rolled back`);
+  }
+}
+
+/** What an attempt comes to whose outcome was recorded in a transaction that did not commit. */
+export function rolledBack(name: string): ExecutionResult {
+  return { kind: "finished", error: new RolledBackError(name), permanent: false };
+}
+
+const finished: Finished = Object.freeze({ [kind]: "finished" as const });
 
 const invalidInput = "invalid_input";
 const none: readonly EncodedCommand[] = [];
@@ -190,6 +267,8 @@ class Followers {
   #commands: Awaitable<EncodedCommand>[] | undefined;
   #inherited: Metadata | undefined;
   #closed = false;
+  /** Whether an outcome was recorded within a transaction of the handler's. */
+  recorded = false;
 
   constructor(execution: Execution) {
     this.#execution = execution;
@@ -222,6 +301,11 @@ class Followers {
     this.#closed = true;
   }
 
+  /** Forgets what came after the first `size`. */
+  rewind(size: number): void {
+    this.#commands?.splice(size);
+  }
+
   #encode(command: Command, newId?: string): void {
     this.#commands ??= [];
     if (this.#commands.length >= maxFollowUps) {
@@ -231,6 +315,7 @@ class Followers {
     }
     this.#inherited ??= { ...metadataOf(this.#execution), causationId: this.#execution.id };
     const encoded = encodeCommand(command, { inherited: this.#inherited, followUp: true, newId });
+    this.#execution.followed?.(command, newId, this.#inherited);
     // A refusal that comes later is met by all(); until then it must not count as unhandled.
     if (encoded instanceof Promise) encoded.catch(() => {});
     this.#commands.push(encoded);
@@ -259,8 +344,9 @@ class Context implements HandlerContext {
   readonly fence: number;
   readonly #execution: Execution;
   readonly #followUps: Followers;
+  readonly #handler: Handler;
 
-  constructor(input: unknown, execution: Execution, followUps: Followers) {
+  constructor(input: unknown, execution: Execution, followUps: Followers, handler: Handler) {
     this.input = input;
     this.id = execution.id as CommandId;
     this.name = execution.name;
@@ -268,6 +354,7 @@ class Context implements HandlerContext {
     this.fence = execution.fence;
     this.#execution = execution;
     this.#followUps = followUps;
+    this.#handler = handler;
   }
   get metadata(): Metadata {
     return metadataOf(this.#execution);
@@ -286,6 +373,62 @@ class Context implements HandlerContext {
   }
   get push(): HandlerContext["push"] {
     return (command) => this.#followUps.push(command);
+  }
+  get finish(): HandlerContext["finish"] {
+    return async (db, output) => {
+      const { name, record } = this.#execution;
+      if (!record) throw new TypeError(`Cannot finish command "${name}" in a transaction: it runs without a lease`);
+      if (typeof db?.query !== "function") {
+        throw new TypeError(
+          `Cannot finish command "${name}": db must be the open transaction, as postgresJs(tx) makes it`,
+        );
+      }
+      // A transaction that was rolled back may be tried again, and then `onSuccess` says anew what follows.
+      const { size } = this.#followUps;
+      try {
+        const success = await successOf(this.#handler, this.#execution, this.#followUps, this.input, output);
+        await record(db, success);
+        this.#followUps.recorded = true;
+      } finally {
+        this.#followUps.rewind(size);
+      }
+      return finished;
+    };
+  }
+}
+
+/** What middleware gets. */
+class WithinContext implements Executing {
+  readonly id: CommandId;
+  readonly parentId: string | undefined;
+  readonly name: string;
+  readonly version: number;
+  readonly attempt: number;
+  readonly fence: number;
+  readonly hook: "failure" | "cancellation" | undefined;
+  readonly #execution: Execution;
+
+  constructor(execution: Execution) {
+    this.id = execution.id as CommandId;
+    this.parentId = execution.parentId ?? undefined;
+    this.name = execution.name;
+    this.version = execution.version;
+    this.attempt = execution.attempt;
+    this.fence = execution.fence;
+    this.hook = execution.hook ?? undefined;
+    this.#execution = execution;
+  }
+  get rawInput(): unknown {
+    return parseJson(this.#execution.input);
+  }
+  get metadata(): Metadata {
+    return metadataOf(this.#execution);
+  }
+  get signal(): AbortSignal {
+    return this.#execution.signal;
+  }
+  get logger(): Logger {
+    return this.#execution.logger;
   }
 }
 

@@ -7,6 +7,7 @@
 import { createBatcher } from "./batcher.ts";
 import type { Clock } from "./clock.ts";
 import { type Database, isPoison, repeatDelayMs } from "./database.ts";
+import type { Queryable } from "./driver.ts";
 import type { ErrorRecord } from "./failure.ts";
 import type { Due, Hints } from "./hints.ts";
 import { utf8Bytes } from "./json.ts";
@@ -34,8 +35,16 @@ export interface Outcome {
 }
 
 export interface Finisher {
-  /** Resolves when it is known what the database made of the outcome. Never rejects. */
-  finish(outcome: Outcome): Promise<"accepted" | "lost">;
+  /**
+   * Resolves when it is known what the database made of the outcome: `repeated` where this lease had settled the
+   * command before. Never rejects.
+   */
+  finish(outcome: Outcome): Promise<"accepted" | "repeated" | "lost">;
+  /**
+   * Records an outcome within a transaction of the caller's, and hints once that has committed. Asks again while the row
+   * is busy (a heartbeat holds it), until `until`.
+   */
+  finishWithin(db: Queryable, outcome: Outcome, until: number): Promise<"accepted" | "lost">;
   /** How many outcomes are not answered for. */
   readonly size: number;
   /** Gives up: what is not recorded by now is left to the leases' ends. */
@@ -60,6 +69,10 @@ interface FinishRow {
   readonly awaited: boolean;
   readonly queue: string;
   readonly available_at: string;
+}
+
+interface FinishWithinRow extends FinishRow {
+  readonly transaction_id: string;
 }
 
 type Item = { readonly outcome: Outcome; readonly json: string };
@@ -120,7 +133,7 @@ export function createFinisher(options: FinisherOptions): Finisher {
     return items.map(({ outcome }) => (results.get(keyOf(outcome)) ?? "lost") as Result);
   }
 
-  async function settle(outcome: Outcome): Promise<"accepted" | "lost"> {
+  async function settle(outcome: Outcome): Promise<"accepted" | "repeated" | "lost"> {
     const item = { outcome, json: outcomeJson(outcome) };
     for (let attempt = 1; !abandoned; attempt++) {
       const result = await batcher.add(item);
@@ -129,7 +142,7 @@ export function createFinisher(options: FinisherOptions): Finisher {
         // The reply that was lost would have said who waits, and what became due.
         hints.finished(outcome.id);
         hints.wake([...new Set([...options.queues, ...(outcome.followUpQueues ?? [])])]);
-        return "accepted";
+        return "repeated";
       }
       await pause(clock, repeatDelayMs(clock, Math.min(attempt, 3), 250));
     }
@@ -142,6 +155,24 @@ export function createFinisher(options: FinisherOptions): Finisher {
     },
     abandon() {
       abandoned = true;
+    },
+    async finishWithin(db, outcome, until) {
+      const params = [worker, `[${outcomeJson(outcome)}]`];
+      for (let attempt = 1; clock.now() < until; attempt++) {
+        const deadlineMs = until - clock.now();
+        const rows = await database.run<FinishWithinRow>("finishWithin", params, { db, deadlineMs });
+        const own = rows.find((row) => row.id !== null);
+        if (own?.result === "accepted") {
+          hints.dueAfter(
+            own.transaction_id,
+            rows.filter((row) => row.id === null),
+          );
+          return "accepted";
+        }
+        if (own?.result !== "busy") return "lost";
+        await pause(clock, repeatDelayMs(clock, Math.min(attempt, 2), 50));
+      }
+      return "lost";
     },
     async finish(outcome) {
       size++;

@@ -6,8 +6,10 @@
 
 import { type Command, type CommandId, isKind, kind, type Metadata } from "./command.ts";
 import type { AnyContract } from "./define-command.ts";
+import type { Queryable } from "./driver.ts";
 import type { ErrorRecord } from "./failure.ts";
 import { maxDelayMs, requireMs, requireTime, shown } from "./limits.ts";
+import { type HandlerMiddleware, type Middleware, requireMiddleware } from "./middleware.ts";
 
 /** A value, or a promise of it. */
 export type Awaitable<Value> = Value | PromiseLike<Value>;
@@ -20,8 +22,8 @@ export interface Logger {
   error(message: string, fields?: Readonly<Record<string, unknown>>): void;
 }
 
-/** What a handler gets. */
-export interface HandlerContext<out Input = unknown> {
+/** What a handler gets. `Made` is what its `finish` takes after the transaction: the output, if the contract has one. */
+export interface HandlerContext<out Input = unknown, in Made extends readonly unknown[] = [output?: unknown]> {
   /** As the contract's schema answers it; parsed anew for each attempt. */
   readonly input: Input;
   readonly id: CommandId;
@@ -45,6 +47,15 @@ export interface HandlerContext<out Input = unknown> {
    * @throws InvalidInputError at the call, or the attempt fails with it where the schema answers later.
    */
   push<Output>(command: Command<Output>): { readonly id: CommandId<Output> };
+  /**
+   * Records this attempt's success within a transaction of the handler's own: what was written there, the outcome and
+   * what follows from it commit together, or none of them. Its last statement: `return await finish(db, output)`, with
+   * the open transaction as an adapter gives it. `onSuccess` runs before it. The transaction needs READ COMMITTED and
+   * ends with the lease at the latest. When it is rolled back, the attempt has failed, whatever the handler returns.
+   *
+   * @throws AttemptAbortedError where the lease is lost; what the contract says of a wrong output.
+   */
+  finish(db: Queryable, ...output: Made): Promise<Finished>;
 }
 
 /** What every hook gets. */
@@ -97,6 +108,8 @@ export interface HandlerOptions<Input = unknown, Output = unknown> {
   readonly onFailure?: ((context: FailureContext<Input>) => Awaitable<FollowUps>) | undefined;
   /** Runs after a cancellation, as a command of its own with attempts of its own. */
   readonly onCancellation?: ((context: CancellationContext<Input>) => Awaitable<FollowUps>) | undefined;
+  /** What is laid around its attempts and hooks, within the orchestrator's. @default none */
+  readonly middleware?: readonly HandlerMiddleware[] | undefined;
 }
 
 /**
@@ -107,10 +120,12 @@ export interface HandlerOptions<Input = unknown, Output = unknown> {
 export interface Handler {
   readonly [kind]: "handler";
   readonly contract: AnyContract;
-  readonly run: (context: HandlerContext<any>) => unknown;
+  readonly run: (context: HandlerContext<any, any>) => unknown;
   readonly onSuccess: ((context: SuccessContext<any, any>) => Awaitable<FollowUps>) | undefined;
   readonly onFailure: ((context: FailureContext<any>) => Awaitable<FollowUps>) | undefined;
   readonly onCancellation: ((context: CancellationContext<any>) => Awaitable<FollowUps>) | undefined;
+  /** Undefined where there is none: then nothing is asked of it. */
+  readonly middleware: readonly Middleware[] | undefined;
 }
 
 const hooks = ["onSuccess", "onFailure", "onCancellation"] as const;
@@ -126,11 +141,18 @@ export function createHandler(contract: AnyContract, run: Handler["run"], option
     }
   }
   for (const key of Object.keys(options)) {
-    if ((hooks as readonly string[]).includes(key)) continue;
-    throw new TypeError(`${attempt}: there is no option ${shown(key)}, only ${hooks.join(", ")}`);
+    if (key === "middleware" || (hooks as readonly string[]).includes(key)) continue;
+    throw new TypeError(`${attempt}: there is no option ${shown(key)}, only ${hooks.join(", ")}, middleware`);
   }
+  requireMiddleware(attempt, options.middleware, ["execute"]);
   const { onSuccess, onFailure, onCancellation } = options;
-  return Object.freeze({ [kind]: "handler" as const, contract, run, onSuccess, onFailure, onCancellation });
+  const middleware = options.middleware?.length ? Object.freeze([...options.middleware]) : undefined;
+  return Object.freeze({ [kind]: "handler" as const, contract, run, onSuccess, onFailure, onCancellation, middleware });
+}
+
+/** The handler with more middleware around it. */
+export function withMiddleware(handler: Handler, outer: readonly Middleware[]): Handler {
+  return Object.freeze({ ...handler, middleware: Object.freeze([...outer, ...(handler.middleware ?? [])]) });
 }
 
 /** Whether `value` is a handler. Never throws. */
@@ -194,8 +216,13 @@ export interface Cancel {
   readonly reason: string | undefined;
 }
 
+/** An end that was recorded already, within a transaction of the handler's own. Answered by `finish(db, output)`. */
+export interface Finished {
+  readonly [kind]: "finished";
+}
+
 /** What a handler returns in place of its output. */
-export type End = Snooze | Cancel;
+export type End = Snooze | Cancel | Finished;
 
 /**
  * Puts the command off, without using up the attempt: `return snooze({ delayMs: 60_000 })`.

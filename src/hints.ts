@@ -8,7 +8,8 @@
  * Inwards: one LISTEN for the process, proven by a notification to itself, because through a transaction pooler LISTEN
  * succeeds and nothing arrives. Workers of this process are told directly.
  *
- * Payloads: `q <queue> <from when, ms since 1970>`, `c <id>` (cancel), `f <id>` (finished), `n <nonce>` (a probe).
+ * Payloads: `q <queue> <from when, ms since 1970>`, `p <queue>` (paused or resumed), `c <id>` (cancel), `f <id>`
+ * (finished), `n <nonce>` (a probe).
  */
 import type { Clock, Timer } from "./clock.ts";
 import type { Database } from "./database.ts";
@@ -28,6 +29,8 @@ export interface Due {
 export interface HintReceiver {
   /** Something is due in `queue` from `fromMicros` on. */
   due?(queue: string, fromMicros: number): void;
+  /** `queue` was paused or resumed. */
+  paused?(queue: string): void;
   cancel?(id: string): void;
   finished?(id: string): void;
   /** Notifications may have been missed: look once. */
@@ -41,6 +44,8 @@ export interface Hints {
   dueAfter(transactionId: string, dues: readonly Due[]): void;
   /** Tell workers to look at queues at once. */
   wake(queues: readonly string[]): void;
+  /** `queue` was paused or resumed: workers are to ask which. */
+  paused(queue: string): void;
   cancel(id: string): void;
   finished(id: string): void;
   /** Adds a receiver, and listens from then on; the result takes it away. */
@@ -254,7 +259,8 @@ export function createHints(database: Database, clock: Clock, report: Observer):
       const from = fromMs >= 0 && fromMs <= latestMs ? fromMs : 0;
       tell((receiver) => receiver.due?.(name, from * 1000));
     }
-    if (kind === "c") tell((receiver) => receiver.cancel?.(name));
+    if (kind === "p") tell((receiver) => receiver.paused?.(name));
+    else if (kind === "c") tell((receiver) => receiver.cancel?.(name));
     else if (kind === "f") tell((receiver) => receiver.finished?.(name));
     else if (kind === "n" && name === nonce) prove(true);
   }
@@ -328,6 +334,10 @@ export function createHints(database: Database, clock: Clock, report: Observer):
         tell((receiver) => receiver.due?.(queue, 0));
         sendDue(queue, 0);
       }
+    },
+    paused(queue) {
+      tell((receiver) => receiver.paused?.(queue));
+      send(`p ${queue}`);
     },
     cancel(id) {
       tell((receiver) => receiver.cancel?.(id));

@@ -52,6 +52,8 @@ export class Lease {
   settled = false;
   /** An outcome is on its way, or the lease is lost: whatever else comes has no say. */
   over = false;
+  /** Its success was recorded within a transaction of the handler's own, which may be open, or rolled back. */
+  within = false;
   /** Cancellation was requested. */
   cancelled = false;
   /** When a handler that was aborted counts as stuck. */

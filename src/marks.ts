@@ -52,7 +52,14 @@ export interface Marks {
   hint(queue: string, fromMicros: number): void;
   /** All queues are to be looked at again. */
   lookAtAll(): void;
-  /** Whether every queue has said, since it was last hinted at, that it has nothing more. A worker may only sleep then. */
+  /**
+   * Exactly these are paused: no plan names them and nothing moves their marks but hints. Answers those that were
+   * resumed; they are to be looked at.
+   */
+  pause(paused: ReadonlySet<string>): readonly string[];
+  /** The queues that are not paused. */
+  readonly open: readonly string[];
+  /** Whether every open queue has said, since it was last hinted at, that it has nothing more. A worker may only sleep then. */
   readonly covered: boolean;
 }
 
@@ -74,18 +81,19 @@ export function createMarks(queues: readonly string[]): Marks {
   /** Those among them that somebody hinted at. */
   const hinted = new Set<string>();
   const hintsSincePlan = new Map<string, number>();
+  let paused: ReadonlySet<string> = new Set();
+  let open = queues;
   let turn = 0;
 
   function chooseQueues(rescan: string | undefined): readonly string[] {
     if (rescan !== undefined && rescan !== "*") return [rescan];
-    if (queues.length <= maxQueues) return rotated(queues, turn++);
+    if (open.length <= maxQueues) return rotated(open, turn++);
     // More queues than a claim may probe. Half of the places are for those that were hinted at, so that the others get
     // their turn however many hints there are; then come those that are still to be looked at.
-    const first = rotated([...hinted], turn).slice(0, maxQueues / 2);
-    const chosen = [...new Set([...first, ...rotated([...uncovered], turn), ...rotated(queues, turn)])].slice(
-      0,
-      maxQueues,
-    );
+    const isOpen = (queue: string) => !paused.has(queue);
+    const first = rotated([...hinted].filter(isOpen), turn).slice(0, maxQueues / 2);
+    const others = rotated([...uncovered].filter(isOpen), turn);
+    const chosen = [...new Set([...first, ...others, ...rotated(open, turn)])].slice(0, maxQueues);
     turn += maxQueues;
     return chosen;
   }
@@ -167,8 +175,22 @@ export function createMarks(queues: readonly string[]): Marks {
     lookAtAll() {
       for (const queue of queues) uncovered.add(queue);
     },
+    pause(now) {
+      const resumed = queues.filter((queue) => paused.has(queue) && !now.has(queue));
+      paused = now;
+      open = queues.filter((queue) => !paused.has(queue));
+      for (const queue of resumed) {
+        uncovered.add(queue);
+        hinted.add(queue);
+      }
+      return resumed;
+    },
+    get open() {
+      return open;
+    },
     get covered() {
-      return uncovered.size === 0;
+      for (const queue of uncovered) if (!paused.has(queue)) return false;
+      return true;
     },
   };
 }

@@ -1,21 +1,27 @@
 /** The orchestrator: what an application embeds. It puts the parts together and holds nothing but them. */
-import { type CancelResult, cancelCommands } from "./cancel.ts";
+import { type Asking, createAsking } from "./asking.ts";
+import type { CancelResult } from "./cancel.ts";
 import { type Clock, systemClock } from "./clock.ts";
 import { type Command, type CommandId, type CommandOptions, isCommand, isKind, type OutputOf } from "./command.ts";
+import { type Control, createControl } from "./control.ts";
 import { createDatabase } from "./database.ts";
 import { type AnyContract, type Contract, isContract } from "./define-command.ts";
 import type { Driver, Queryable } from "./driver.ts";
 import { type EncodedCommand, encodeCommand } from "./encode-command.ts";
+import { createExecuteOnce, type ExecuteOnce } from "./execute-once.ts";
 import { type CommandSnapshot, type CommandStatus, getCommands } from "./get.ts";
-import { type Handler, handlersOf } from "./handler.ts";
+import { type Handler, handlersOf, withMiddleware } from "./handler.ts";
 import { createHints } from "./hints.ts";
 import { requireQueue, shown } from "./limits.ts";
+import { type Middleware, pushWithin, requireMiddleware } from "./middleware.ts";
 import { type MigrateResult, migrate } from "./migrate.ts";
 import { createObservers, type Observer } from "./observation.ts";
 import { type CommandOutcome, readOutcome } from "./outcome.ts";
+import { createWatcher } from "./progress.ts";
 import { createPusher } from "./push.ts";
 import { createRegistry } from "./registry.ts";
 import { checkSchemaName } from "./schema-name.ts";
+import { createStatistics, type Statistics } from "./statistics.ts";
 import { isUuid } from "./uuid.ts";
 import { createWaiter, StoppedError, type WaitOptions } from "./wait-for.ts";
 import { createWorker, requireStopOptions, type StopOptions, type Worker } from "./worker.ts";
@@ -28,6 +34,8 @@ export interface OrchestratorOptions {
   readonly handlers?: readonly Handler[] | Readonly<Record<string, unknown>>;
   /** Contracts that are pushed and waited for here and handled elsewhere. @default none */
   readonly commands?: readonly AnyContract[] | Readonly<Record<string, unknown>>;
+  /** What is laid around every push, and around every attempt here; the first is the outermost. @default none */
+  readonly middleware?: readonly Middleware[];
   /** `^[a-z_][a-z0-9_]{0,47}$` @default "orchestratum" */
   readonly schema?: string;
   /** A name of this process among its fleet. A worker serves the queue of that name, too. @default none */
@@ -56,7 +64,7 @@ export interface CommandCount {
   readonly count: number;
 }
 
-export interface Orchestrator extends AsyncDisposable {
+export interface Orchestrator extends Asking, Statistics, Control, ExecuteOnce, AsyncDisposable {
   /** Brings the schema up to date. Safe when many processes start at once. */
   migrate(): Promise<MigrateResult>;
 
@@ -80,7 +88,7 @@ export interface Orchestrator extends AsyncDisposable {
   /**
    * Waits for the end of a command. Its output is typed by the id that `push` gave, or by the contract; it is raw where
    * neither is known here. Do not wait inside a handler for what the same workers must run: with all slots waiting,
-   * nothing moves.
+   * nothing moves. Of many it waits for all, and answers in their order; the first that cannot be waited for ends it.
    *
    * @throws UnknownCommandError, WaitTimeoutError, InvalidOutputError (with the raw output), StoppedError, or the reason
    * of `signal`.
@@ -88,13 +96,11 @@ export interface Orchestrator extends AsyncDisposable {
   waitFor<Output>(id: CommandId<Output>, options?: WaitOptions): Promise<CommandOutcome<Output>>;
   waitFor<C extends AnyContract>(contract: C, id: string, options?: WaitOptions): Promise<CommandOutcome<OutputOf<C>>>;
   waitFor(id: string, options?: WaitOptions): Promise<CommandOutcome>;
-
-  /**
-   * Cancels a command, or many: what waits ends at once, also with every worker stopped; the handler of what runs has
-   * its signal aborted, within a second where notifications arrive and else with its next heartbeat.
-   */
-  cancel(id: string): Promise<CancelResult>;
-  cancel(ids: readonly string[]): Promise<Map<string, CancelResult>>;
+  waitFor<const L extends readonly CommandId<any>[]>(
+    ids: L,
+    options?: WaitOptions,
+  ): Promise<{ [K in keyof L]: CommandOutcome<OutputOf<L[K]>> }>;
+  waitFor(ids: readonly string[], options?: WaitOptions): Promise<CommandOutcome[]>;
 
   /** How many commands there are, by queue and status. With `finished: false` those that live only, which is quick. */
   counts(options?: { readonly finished?: boolean }): Promise<CommandCount[]>;
@@ -134,7 +140,13 @@ export function createOrchestrator(options: OrchestratorOptions): Orchestrator {
   checkSchemaName(schema);
   if (instance !== undefined) requireQueue("Cannot create orchestrator with this instance", instance);
 
-  const handlers = options.handlers === undefined ? [] : handlersOf(options.handlers);
+  requireMiddleware("Cannot create orchestrator", options.middleware, ["push", "execute"]);
+  const middleware = [...(options.middleware ?? [])];
+  const pushMiddleware = middleware.filter(({ push }) => push !== undefined);
+  const given = options.handlers === undefined ? [] : handlersOf(options.handlers);
+  const isWrapped = middleware.some(({ execute }) => execute !== undefined);
+  const running = new Map(given.map((handler) => [handler, isWrapped ? withMiddleware(handler, middleware) : handler]));
+  const handlers = [...running.values()];
   const contracts = new Map<string, AnyContract>();
   const learn = (contract: AnyContract) => {
     contracts.set(`${contract.name}\n${contract.version}`, contract);
@@ -150,6 +162,8 @@ export function createOrchestrator(options: OrchestratorOptions): Orchestrator {
   const hints = createHints(database, clock, report);
   const pusher = createPusher(database, clock, hints, report);
   const waiter = createWaiter(database, clock, hints, report);
+  const watcher = createWatcher(database, clock, report);
+  const asking = createAsking(database, watcher);
   const registry = createRegistry(handlers);
   const workers = new Set<Worker>();
   let isStopped = false;
@@ -161,10 +175,24 @@ export function createOrchestrator(options: OrchestratorOptions): Orchestrator {
       const got = isKind(given, "contract") ? "a contract: call it with an input" : shown(given);
       throw new TypeError(`Cannot push: a command, or a list of commands, is wanted, got ${got}`);
     }
+    const pushed =
+      pushMiddleware.length > 0 && list.every(isCommand)
+        ? await pushWithin(pushMiddleware, list, defaults, (commands) => {
+            return send(commands, { ...defaults, metadata: undefined }, db);
+          })
+        : await send(list, defaults, db);
+    return isCommand(given) ? (pushed[0] as Pushed) : [...pushed];
+  }
+
+  async function send(
+    list: readonly Command[],
+    defaults: CommandOptions,
+    db: Queryable | undefined,
+  ): Promise<Pushed[]> {
     // Everything is checked before anything is sent. Most schemas answer at once, and then nothing is waited for.
     const encoding: (EncodedCommand | Promise<EncodedCommand>)[] = [];
     try {
-      for (const command of list as readonly Command[]) encoding.push(encodeCommand(command, { defaults }));
+      for (const command of list) encoding.push(encodeCommand(command, { defaults }));
     } catch (error) {
       // Those that answer later may be refused, too, and nobody waits for them any more.
       for (const earlier of encoding) if (earlier instanceof Promise) earlier.catch(() => {});
@@ -173,13 +201,37 @@ export function createOrchestrator(options: OrchestratorOptions): Orchestrator {
     const encoded = encoding.some((command) => command instanceof Promise)
       ? await Promise.all(encoding)
       : (encoding as EncodedCommand[]);
-    for (const command of list as readonly Command[]) learn(command.contract);
+    for (const command of list) learn(command.contract);
     await pusher.push(encoded, db);
-    const pushed = encoded.map(({ id }) => ({ id: id as CommandId }));
-    return isCommand(given) ? (pushed[0] as Pushed) : pushed;
+    return encoded.map(({ id }) => ({ id: id as CommandId }));
   }
 
   async function waitFor(
+    first: string | AnyContract | readonly string[],
+    second?: string | WaitOptions,
+    third?: WaitOptions,
+  ): Promise<CommandOutcome | CommandOutcome[]> {
+    if (Array.isArray(first)) return await waitForMany(first, second as WaitOptions | undefined);
+    return await waitForOne(first as string | AnyContract, second, third);
+  }
+
+  async function waitForMany(ids: readonly string[], waitOptions: WaitOptions = {}): Promise<CommandOutcome[]> {
+    for (const id of ids) requireId("Cannot wait", id);
+    const { signal, ...others } = waitOptions;
+    // Whoever waits for all has no use for the rest once one cannot be waited for.
+    const controller = new AbortController();
+    const abort = () => controller.abort(signal?.reason);
+    if (signal?.aborted) abort();
+    signal?.addEventListener("abort", abort, { once: true });
+    try {
+      return await Promise.all(ids.map((id) => waitForOne(id, { ...others, signal: controller.signal })));
+    } finally {
+      signal?.removeEventListener("abort", abort);
+      controller.abort();
+    }
+  }
+
+  async function waitForOne(
     first: string | AnyContract,
     second?: string | WaitOptions,
     third?: WaitOptions,
@@ -193,20 +245,12 @@ export function createOrchestrator(options: OrchestratorOptions): Orchestrator {
     return await readOutcome(row, contract);
   }
 
-  async function cancel(given: string | readonly string[]): Promise<CancelResult | Map<string, CancelResult>> {
-    const ids = typeof given === "string" ? [given] : given;
-    for (const id of ids) requireId("Cannot cancel", id);
-    const results = await cancelCommands(ids, database, clock, hints, report);
-    return typeof given === "string" ? (results.get(given) as CancelResult) : results;
-  }
-
   const orchestrator: Orchestrator = {
     async migrate() {
       return await migrate(driver, { schema });
     },
     push: push as Orchestrator["push"],
     waitFor: waitFor as Orchestrator["waitFor"],
-    cancel: cancel as Orchestrator["cancel"],
     async get(id) {
       requireId("Cannot get command", id);
       return (await getCommands([id], database)).get(id.toLowerCase());
@@ -221,6 +265,7 @@ export function createOrchestrator(options: OrchestratorOptions): Orchestrator {
       for (const queue of queues) requireQueue("Cannot wake queue", queue);
       hints.wake(queues);
     },
+    ...createStatistics(database, clock),
     startWorker(workerOptions) {
       if (isStopped) throw new StoppedError("Cannot start worker: the orchestrator was stopped");
       if (handlers.length === 0) {
@@ -238,12 +283,22 @@ export function createOrchestrator(options: OrchestratorOptions): Orchestrator {
     get isRunning() {
       return [...workers].some((worker) => worker.isRunning);
     },
+    ...asking,
+    ...createControl({
+      database,
+      clock,
+      hints,
+      report,
+      contractOf: (name, version) => contracts.get(`${name}\n${version}`),
+    }),
+    ...createExecuteOnce({ handlers: running, registry, clock, report }),
     observe: (observer) => observers.add(observer),
     async stop(stopOptions = {}) {
       requireStopOptions("Cannot stop", stopOptions);
       isStopped = true;
       await Promise.all([...workers].map((worker) => worker.stop(stopOptions)));
       waiter.close();
+      watcher.close();
       await hints.close();
     },
     [Symbol.asyncDispose]: () => orchestrator.stop(),

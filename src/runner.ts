@@ -7,6 +7,7 @@
  */
 import type { Clock } from "./clock.ts";
 import type { Database } from "./database.ts";
+import type { Queryable } from "./driver.ts";
 import {
   cancelledEnding,
   type Ending,
@@ -14,9 +15,10 @@ import {
   failedEnding,
   refusedEnding,
   stoppedEnding,
+  succeededEnding,
   timedOutEnding,
 } from "./ending.ts";
-import { type Execution, execute } from "./execute.ts";
+import { type Execution, execute, rolledBack, type Success } from "./execute.ts";
 import { createFinisher } from "./finish.ts";
 import type { Handler, Logger } from "./handler.ts";
 import { createHeart } from "./heart.ts";
@@ -106,7 +108,7 @@ export function createRunner(options: RunnerOptions): Runner {
     lost: (lease) => loseLease(lease, "taken"),
   });
 
-  const tools: ExecutionTools = { clock, report, noteProgress };
+  const tools: ExecutionTools = { clock, report, noteProgress, recordWithin };
 
   function find(id: string, fence: number): Lease | undefined {
     for (const lease of leases) if (lease.row.id === id && lease.row.fence === fence) return lease;
@@ -164,22 +166,39 @@ export function createRunner(options: RunnerOptions): Runner {
 
   async function conclude(lease: Lease, ending: Ending): Promise<void> {
     if (lease.over) return;
-    if (clock.now() >= lease.trustedUntil) return loseLease(lease, "expired");
+    if (clock.now() >= lease.trustedUntil && !lease.within) return loseLease(lease, "expired");
     lease.over = true;
     const { row } = lease;
     const result = await finisher.finish({ id: row.id, fence: row.fence, ...ending });
     forget(lease);
     if (result === "lost") return sayLost(lease, "taken");
-    counts[counterOf(ending.verdict)]++;
+    // Rolled back, the ending was recorded; else it came after the success that this lease had settled by itself.
+    const own = lease.within && result === "repeated";
+    const verdict = own ? "succeeded" : ending.verdict;
+    counts[counterOf(verdict)]++;
     if (!observers.wanted) return;
     report({
       type: "command_finished",
       worker,
       ...observed(row),
-      verdict: ending.verdict,
+      verdict,
       durationMs: clock.now() - lease.startedAt,
-      ...(ending.error ? { error: ending.error } : {}),
+      ...(ending.error && !own ? { error: ending.error } : {}),
     });
+  }
+
+  async function recordWithin(lease: Lease, db: Queryable, success: Success): Promise<void> {
+    const { row } = lease;
+    const outcome = { id: row.id, fence: row.fence, ...succeededEnding(success) };
+    const until = lease.over ? Number.NEGATIVE_INFINITY : lease.trustedUntil;
+    if ((await finisher.finishWithin(db, outcome, until)) === "accepted") {
+      lease.within = true;
+      return;
+    }
+    throw (
+      lease.reason ??
+      new AttemptAbortedError("ORCHESTRATUM_LEASE_LOST", `Cannot finish command "${row.name}": its lease is over`)
+    );
   }
 
   function forget(lease: Lease): void {
@@ -271,7 +290,8 @@ export function createRunner(options: RunnerOptions): Runner {
       // Its outcome is on its way; that may take longer than its lease, and is decided by the fence.
       if (lease.over) continue;
       if (now >= lease.trustedUntil) {
-        loseLease(lease, "expired");
+        if (lease.within) background("finish", conclude(lease, endingOf(lease, rolledBack(lease.row.name), random)));
+        else loseLease(lease, "expired");
         continue;
       }
       if (now >= lease.timeoutAt) {
@@ -410,6 +430,9 @@ class LeaseExecution implements Execution {
   get progress(): (value: unknown) => void {
     return (value) => this.#tools.noteProgress(this.#lease, value);
   }
+  get record(): (db: Queryable, success: Success) => Promise<void> {
+    return (db, success) => this.#tools.recordWithin(this.#lease, db, success);
+  }
   get logger(): Logger {
     const log =
       (level: keyof Logger): Logger[keyof Logger] =>
@@ -429,4 +452,5 @@ interface ExecutionTools {
   readonly clock: Clock;
   readonly report: Observer;
   noteProgress(lease: Lease, value: unknown): void;
+  recordWithin(lease: Lease, db: Queryable, success: Success): Promise<void>;
 }

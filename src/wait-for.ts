@@ -40,8 +40,8 @@ export class UnknownCommandError extends Error {
   readonly code = "ORCHESTRATUM_UNKNOWN_COMMAND";
   override readonly name = "UnknownCommandError";
   readonly id: string;
-  constructor(id: string) {
-    super(`Cannot wait for command ${id}: there is none with this id (not pushed, not committed yet, or long expired)`);
+  constructor(id: string, attempt = `Cannot wait for command ${id}`) {
+    super(`${attempt}: there is none with this id (not pushed, not committed yet, or long expired)`);
     this.id = id;
   }
 }

@@ -97,6 +97,8 @@ const registerEveryMs = 60_000;
 const knownForMs = 3 * registerEveryMs;
 const maxUnknownDelayMs = 5 * 60_000;
 const defaultGraceMs = 20_000;
+/** Other workers may have longer leases than this one, and a batch of outcomes may take its time to commit. */
+const minStatisticsLagMs = 60_000;
 const flushMs = 5_000;
 const dayMs = 24 * 60 * 60 * 1000;
 
@@ -148,13 +150,22 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
     due(queue, fromMicros) {
       if (!queues.includes(queue)) return;
       marks.hint(queue, fromMicros);
+      // Remembered, but no reason to look: the queue is paused.
+      if (!marks.open.includes(queue)) return;
       const at = localTime(fromMicros);
       if (at <= clock.now() + 1) hinted = true;
       else soonest = Math.min(soonest, at);
       wakeup.raise();
     },
+    paused(queue) {
+      if (!queues.includes(queue)) return;
+      pausesReadAt = Number.NEGATIVE_INFINITY;
+      hinted = true;
+      wakeup.raise();
+    },
     cancel: runner.lookAtCancellation,
     reconnected() {
+      pausesReadAt = Number.NEGATIVE_INFINITY;
       marks.lookAtAll();
       hinted = true;
       wakeup.raise();
@@ -176,14 +187,16 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
     }
   }
 
+  const nextPollAt = () => clock.now() + (hints.proven ? settings.idlePollMs : settings.pollIntervalMs);
+
   async function restUntilDue(sinceMicros: number): Promise<"hinted" | "elapsed"> {
     if (hinted || stopping || rescanAsked) return "hinted";
-    const pollAt = clock.now() + (hints.proven ? settings.idlePollMs : settings.pollIntervalMs);
+    const pollAt = nextPollAt();
     let dueAt = Number.POSITIVE_INFINITY;
     try {
       // After the clock of the claim: with one of its own, what falls due between the two is overslept.
       const since = formatMicros(sinceMicros);
-      const params = [JSON.stringify(queues), since];
+      const params = [JSON.stringify(marks.open), since];
       const [next] = await database.run<{ available_at: string | null }>("nextDue", params);
       if (next?.available_at) dueAt = localTime(parseMicros(next.available_at));
     } catch (error) {
@@ -196,6 +209,45 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
     if (ended === "hinted" || dueAt < pollAt) return "hinted";
     hints.probe();
     return "elapsed";
+  }
+
+  // Pauses.
+
+  /** When it was last asked which queues are paused. */
+  let pausesReadAt = Number.NEGATIVE_INFINITY;
+
+  /** A notification tells of a pause; who hears none asks as often as it would poll, a worker with work among them. */
+  async function lookAtPauses(): Promise<void> {
+    const askedAt = clock.now();
+    if (askedAt - pausesReadAt < settings.pollIntervalMs) return;
+    pausesReadAt = askedAt;
+    try {
+      const rows = await database.run<{ queue: string }>("listPauses", []);
+      for (const queue of marks.pause(new Set(rows.map((row) => row.queue)))) duties?.worked(queue);
+    } catch (error) {
+      pausesReadAt = Number.NEGATIVE_INFINITY;
+      throw error;
+    }
+  }
+
+  /** With every queue paused: until one is resumed, or until the next poll. No claim is sent. */
+  async function restUntilResumed(): Promise<void> {
+    endRescan("nothing");
+    let until = nextPollAt();
+    // What a claim whose reply was lost has leased is given back all the same.
+    if (clock.now() < giveBackUntil) {
+      await giveBack();
+      until = Math.min(until, clock.now() + leaseMs / 10);
+    }
+    // Nothing else matters: a command that is due in a paused queue waits.
+    while (!stopping && pausesReadAt > Number.NEGATIVE_INFINITY && clock.now() < until) {
+      endRescan("nothing");
+      await wakeup.sleep(until - clock.now());
+    }
+    if (clock.now() >= until) {
+      pausesReadAt = Number.NEGATIVE_INFINITY;
+      hints.probe();
+    }
   }
 
   // The loop.
@@ -223,12 +275,23 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
         waitsForRoom = false;
         continue;
       }
-      const asked = rescanAsked;
       hinted = false;
       soonest = Number.POSITIVE_INFINITY;
-      const sentAt = clock.now();
+      let asked = rescanAsked;
+      let sentAt: number;
       let reply: Claimed;
       try {
+        await lookAtPauses();
+        if (marks.open.length === 0) {
+          await restUntilResumed();
+          continue;
+        }
+        if (asked && !marks.open.includes(asked.queue)) {
+          // It is looked at when it is resumed.
+          endRescan("nothing");
+          asked = undefined;
+        }
+        sentAt = clock.now();
         reply = await claim(room, asked ? asked.queue : poll ? "*" : undefined);
       } catch (error) {
         report({ type: "database_trouble", operation: "claim", error, attempt: ++troubles });
@@ -287,6 +350,9 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
           rescanAsked = { queue, done };
           wakeup.raise();
         }),
+      statisticsLagMs: Math.max(leaseMs, minStatisticsLagMs),
+      statisticsRestMs: Math.max(settings.idlePollMs, minStatisticsLagMs),
+      ended: () => runner.counts.succeeded + runner.counts.failed + runner.counts.cancelled,
     });
     background("registerHandlers", registerLoop());
     report({ type: "worker_started", worker: id, queues });

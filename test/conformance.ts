@@ -35,20 +35,20 @@ export interface Case {
   run(ground: Ground): Promise<void>;
 }
 
-const minute = 60_000;
-const quick = { initialMs: 1, jitter: "none" } as const;
+export const minute = 60_000;
+export const quick = { initialMs: 1, jitter: "none" } as const;
 
 /** Fails where the two differ as JSON; undefined properties do not count. */
-function same(actual: unknown, expected: unknown, what: string): void {
+export function same(actual: unknown, expected: unknown, what: string): void {
   const [a, e] = [JSON.stringify(actual), JSON.stringify(expected)];
   if (a !== e) throw new Error(`${what}: got ${a}, wanted ${e}`);
 }
 
-function truth(condition: unknown, what: string): asserts condition {
+export function truth(condition: unknown, what: string): asserts condition {
   if (!condition) throw new Error(`It does not hold that ${what}`);
 }
 
-async function rejection(promise: Promise<unknown>): Promise<Error & { code?: string }> {
+export async function rejection(promise: Promise<unknown>): Promise<Error & { code?: string }> {
   try {
     await promise;
   } catch (error) {
@@ -58,7 +58,7 @@ async function rejection(promise: Promise<unknown>): Promise<Error & { code?: st
 }
 
 /** Something that happens once; waiting for it has a limit. */
-function signal<T = void>() {
+export function signal<T = void>() {
   let resolve!: (value: T) => void;
   const promise = new Promise<T>((done) => {
     resolve = done;
@@ -82,11 +82,11 @@ function signal<T = void>() {
 let scenes = 0;
 
 /** Names and a queue of its own for each case, so that all of them can share a database. */
-class Scene implements AsyncDisposable {
+export class Scene implements AsyncDisposable {
   readonly ground: Ground;
   readonly queue: string;
   readonly observations: Observation[] = [];
-  readonly #orchestrators: Orchestrator[] = [];
+  readonly orchestrators: Orchestrator[] = [];
 
   constructor(ground: Ground) {
     this.ground = ground;
@@ -105,7 +105,7 @@ class Scene implements AsyncDisposable {
       commands,
       observe: (observation) => void this.observations.push(observation),
     });
-    this.#orchestrators.push(orchestrator);
+    this.orchestrators.push(orchestrator);
     return orchestrator;
   }
 
@@ -127,18 +127,18 @@ class Scene implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all(this.#orchestrators.map((orchestrator) => orchestrator.stop({ graceMs: 0 })));
+    await Promise.all(this.orchestrators.map((orchestrator) => orchestrator.stop({ graceMs: 0 })));
   }
 }
 
-const limited = { timeoutMs: 20_000 };
+export const limited = { timeoutMs: 20_000 };
 
-function succeeded<O>(outcome: CommandOutcome<O>): O {
+export function succeeded<O>(outcome: CommandOutcome<O>): O {
   if (outcome.status !== "succeeded") throw new Error(`Ended as ${outcome.status}: ${JSON.stringify(outcome.error)}`);
   return outcome.output;
 }
 
-function scenario(name: string, play: (scene: Scene) => Promise<void>): Case {
+export function scenario(name: string, play: (scene: Scene) => Promise<void>): Case {
   return {
     name,
     async run(ground) {

@@ -215,9 +215,18 @@ test("shell commands name scripts and commands that exist", () => {
   }
 });
 
+/** Code of other libraries, which are not installed here: it is JavaScript, at least. */
+test.each(blocks.filter(({ kind }) => kind === "js"))("$place is a module that parses", async ({ place, code }) => {
+  const file = join(folder, `${place.replaceAll(/[/.:]/g, "_")}.mjs`);
+  writeFileSync(file, code);
+  await execute(process.execPath, ["--check", file]);
+});
+
 test("blocks are of a kind that is looked at", () => {
   const kinds = new Set(blocks.map(({ kind }) => kind));
-  expect([...kinds].filter((kind) => !["ts", "ts run", "text", "sql", "sh"].includes(kind))).toEqual([]);
+  expect(
+    [...kinds].filter((kind) => !["ts", "ts run", "text", "sql", "sh", "js", "ts reference"].includes(kind)),
+  ).toEqual([]);
 });
 
 /** The anchor that a heading gets on the usual sites. */

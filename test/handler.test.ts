@@ -24,7 +24,7 @@ test("handle() refuses what is no function, and hooks that do not exist", () => 
     'Cannot handle command "send": onFailure must be a function, got an array',
   );
   expect(() => handle(() => {}, { onError: () => {} })).toThrow(
-    'there is no option "onError", only onSuccess, onFailure, onCancellation',
+    'there is no option "onError", only onSuccess, onFailure, onCancellation, middleware',
   );
 });
 

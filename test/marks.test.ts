@@ -247,6 +247,35 @@ test("plan() passes over no queue for long while others are hinted at again and 
   expect(seen.size).toBe(25);
 });
 
+test("pause() leaves a queue out of all plans, lets its marks stand still, and keeps what is hinted", () => {
+  const marks = createMarks(["a", "b"]);
+  claim(marks, 100, [], false);
+  expect(marks.pause(new Set(["a", "elsewhere"]))).toEqual([]);
+  expect(marks.open).toEqual(["b"]);
+  for (let time = 200; time < 205; time++) {
+    for (const plan of [marks.plan(ordinary), marks.plan(ordinary, "*")]) expect(plan.queues).toEqual(["b"]);
+    claim(marks, time, [], false);
+  }
+  expect(marks.covered).toBe(true);
+  marks.hint("a", noon + 50 * second);
+  expect(marks.covered).toBe(true);
+  expect(marks.pause(new Set())).toEqual(["a"]);
+  expect(marks.covered).toBe(false);
+  const plan = marks.plan(ordinary);
+  expect([markOf(plan, "a"), markOf(plan, "b")]).toEqual([50, 203.75]);
+  expect(marks.pause(new Set(["a", "b"]))).toEqual([]);
+  expect(marks.open).toEqual([]);
+});
+
+test("pause() of some among more queues than a claim may probe leaves the turns to the others", () => {
+  const queues = Array.from({ length: 25 }, (_, index) => `queue_${index}`);
+  const marks = createMarks(queues);
+  marks.pause(new Set(queues.slice(0, 5)));
+  for (const queue of queues) marks.hint(queue, noon);
+  const seen = new Set([1, 2, 3, 4].flatMap(() => marks.plan(ordinary).queues));
+  expect([...seen].toSorted()).toEqual(queues.slice(5).toSorted());
+});
+
 test("parseMicros() and formatMicros() are exact to the microsecond", () => {
   expect(parseMicros("1970-01-01 00:00:00+00")).toBe(0);
   expect(parseMicros("2026-10-01 09:08:07.654321+00") % second).toBe(654_321);

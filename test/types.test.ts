@@ -7,6 +7,7 @@ import * as v from "valibot";
 import { expect, test } from "vitest";
 import type { Command, CommandId, OutputOf } from "../src/command.ts";
 import { type Contract, defineCommand, defineCommands } from "../src/define-command.ts";
+import type { Queryable } from "../src/driver.ts";
 import { type Handler, handlersOf, snooze } from "../src/handler.ts";
 
 const sendEmail = defineCommand({
@@ -111,7 +112,7 @@ export function outputs() {
   sendEmail.handle(async () => {});
 }
 
-export function followUps() {
+export function followUps(db: Queryable) {
   generateReport.handle(async () => ({ reportId: "r" }), {
     onSuccess: ({ input, output }) => {
       same<typeof input, { month: number }>(true);
@@ -137,6 +138,12 @@ export function followUps() {
   ping.handle(() => {}, { onCancellation: () => [{ name: "ping" }] });
   // @ts-expect-error a hook that does not exist
   ping.handle(() => {}, { onError: () => [] });
+  generateReport.handle(async ({ finish }) => await finish(db, { reportId: "r" }));
+  // @ts-expect-error: not this contract's output
+  generateReport.handle(async ({ finish }) => await finish(db, { reportId: 1 }));
+  // @ts-expect-error: it has an output
+  generateReport.handle(async ({ finish }) => await finish(db));
+  sendEmail.handle(async ({ finish }) => void (await finish(db)));
   ping.handle(({ push }) => {
     same<ReturnType<typeof push<{ reportId: number }>>["id"], CommandId<{ reportId: number }>>(true);
     push(generateReport({ month: "10" }));

@@ -339,9 +339,9 @@ test("duties are done by one worker at a time, and recorded", async () => {
   await first.orchestrator.waitFor(id, limited);
   const duties = await eventually(
     () => database.sql`select * from orchestratum.duty order by name`,
-    (rows) => rows.length === 2 && rows.every((row) => row.last_finished_at !== null && row.leased_by === null),
+    (rows) => rows.length === 3 && rows.every((row) => row.last_finished_at !== null && row.leased_by === null),
   );
-  expect(duties.map((row) => row.name)).toEqual(["rescan default", "retention"]);
+  expect(duties.map((row) => row.name)).toEqual(["rescan default", "retention", "statistics"]);
   for (const duty of duties) {
     expect(duty).toMatchObject({ last_error: null });
     expect(duty.last_duration_ms).toBeGreaterThan(0);

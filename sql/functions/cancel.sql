@@ -3,7 +3,8 @@
 -- It waits for no row lock: with a thousand rows in hand, one open transaction would stop the heartbeats of all the others.
 -- What nobody holds is leased to the canceller and ended by finish, so that there is one path to every final status.
 -- Rows without an id tell what to hint at, as in finish.
-create function orchestratum.cancel(ids json)
+-- It is noted as an act where somebody says who did it, or what the commands were found by.
+create function orchestratum.cancel(ids json, by_whom text default null, target json default null)
 returns table (id text, result text, awaited boolean, queue text, available_at text)
 language plpgsql volatile
 set enable_seqscan = off set enable_bitmapscan = off set jit = off
@@ -51,6 +52,13 @@ begin
   return query
   with ended as materialized (
     select f.* from orchestratum.finish('cancel', free) f
+  ),
+  noted as (
+    insert into orchestratum.act (at, by_whom, kind, target, affected)
+    select
+      at, cancel.by_whom, 'cancel', coalesce(cancel.target, json_build_object('ids', to_json(done.ids[1:20]))), cardinality(done.ids)
+    from (select asked || array(select ended.id::uuid from ended where ended.result = 'accepted') as ids) done
+    where cardinality(done.ids) > 0 and (cancel.by_whom is not null or cancel.target is not null)
   )
   select
     v::text,

@@ -3,8 +3,30 @@ import { afterAll, beforeAll, describe, test } from "vitest";
 import { pglite } from "../../adapters/pglite.ts";
 import { postgresJs } from "../../adapters/postgres-js.ts";
 import { migrate } from "../../src/index.ts";
-import { cases, type Ground } from "../conformance.ts";
+import { askingCases } from "../asking-cases.ts";
+import { type Case, cases, type Ground } from "../conformance.ts";
+import { controlCases } from "../control-cases.ts";
 import { createDatabase, type Database } from "../database.ts";
+import { executionCases } from "../execution-cases.ts";
+import { statisticsCases } from "../statistics-cases.ts";
+import { transactionCases } from "../transaction-cases.ts";
+
+const suites: Readonly<Record<string, readonly Case[]>> = {
+  commands: cases,
+  asking: askingCases,
+  execution: executionCases,
+  control: controlCases,
+  statistics: statisticsCases,
+  transactions: transactionCases,
+};
+
+function runAll(ground: () => Ground): void {
+  for (const [suite, list] of Object.entries(suites)) {
+    describe(suite, () => {
+      for (const { name, run } of list) test(name, { timeout: 180_000 }, () => run(ground()));
+    });
+  }
+}
 
 describe("postgres.js", () => {
   let database: Database;
@@ -17,7 +39,7 @@ describe("postgres.js", () => {
     };
   });
   afterAll(() => database.drop());
-  for (const { name, run } of cases) test(name, { timeout: 180_000 }, () => run(ground));
+  runAll(() => ground);
 });
 
 describe("PGlite", () => {
@@ -33,5 +55,5 @@ describe("PGlite", () => {
     };
   });
   afterAll(() => instance.close());
-  for (const { name, run } of cases) test(name, { timeout: 180_000 }, () => run(ground));
+  runAll(() => ground);
 });

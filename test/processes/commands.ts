@@ -1,7 +1,9 @@
 /** The commands of the tests that run workers as processes, and their handlers. */
 import { writeSync } from "node:fs";
 import process from "node:process";
+import type postgres from "postgres";
 import * as v from "valibot";
+import { postgresJs } from "../../adapters/postgres-js.ts";
 import { defineCommand } from "../../src/index.ts";
 
 const backoff = { initialMs: 50, jitter: "full" } as const;
@@ -14,8 +16,16 @@ export const sleep = defineCommand({ name: "sleep", input: v.object({ ms: v.numb
 /** Kills the process that runs it. */
 export const suicide = defineCommand({ name: "suicide", retries: 10, backoff });
 
+/** Writes a row and finishes in one transaction, in the middle or right after which something happens to its process. */
+export const transfer = defineCommand({
+  name: "transfer",
+  input: v.picklist(["killed before COMMIT", "killed after COMMIT", "frozen before COMMIT"]),
+  retries: 3,
+  backoff,
+});
+
 /** Each start of a handler is a line of a file, written before anything else happens. */
-export function handlersWith(log: number) {
+export function handlersWith(log: number, sql?: postgres.Sql) {
   const note = (id: string, fence: number) => void writeSync(log, `${id} ${fence}\n`);
   return [
     work.handle(
@@ -37,6 +47,19 @@ export function handlersWith(log: number) {
           });
         }),
     ),
+    transfer.handle(async ({ input, id, fence, finish }) => {
+      note(id, fence);
+      if (!sql) throw new Error("Cannot transfer without a pool");
+      const finished = await sql.begin(async (tx) => {
+        await tx`insert into transferred (id, fence) values (${id}, ${fence})`;
+        const recorded = await finish(postgresJs(tx));
+        if (fence === 1 && input === "killed before COMMIT") process.kill(process.pid, "SIGKILL");
+        if (fence === 1 && input === "frozen before COMMIT") process.kill(process.pid, "SIGSTOP");
+        return recorded;
+      });
+      if (fence === 1 && input === "killed after COMMIT") process.kill(process.pid, "SIGKILL");
+      return finished;
+    }),
     suicide.handle(({ id, fence }) => {
       note(id, fence);
       process.kill(process.pid, "SIGKILL");

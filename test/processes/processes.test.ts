@@ -7,7 +7,7 @@ import { postgresJs } from "../../adapters/postgres-js.ts";
 import { createOrchestrator, type Orchestrator, type WorkerOptions } from "../../src/index.ts";
 import { createDatabase, type Database } from "../database.ts";
 import { startPostgres } from "../postgres.ts";
-import { handlersWith, sleep, suicide, work } from "./commands.ts";
+import { handlersWith, sleep, suicide, transfer, work } from "./commands.ts";
 import { endWorkerProcesses, startWorkerProcess, type WorkerProcess } from "./worker-processes.ts";
 
 let folder: string;
@@ -32,7 +32,7 @@ afterEach(async () => {
 async function ground(options: WorkerOptions) {
   database = await createDatabase({ max: 4 });
   const { url, sql } = database;
-  orchestrator = createOrchestrator({ database: postgresJs(sql), commands: [work, sleep, suicide] });
+  orchestrator = createOrchestrator({ database: postgresJs(sql), commands: [work, sleep, suicide, transfer] });
   const start = async (more: WorkerOptions = {}): Promise<WorkerProcess> => {
     const worker = startWorkerProcess({ url, log, worker: { ...options, ...more } });
     await worker.observed("worker_started");
@@ -180,6 +180,33 @@ test("a command that kills its process ends as lost after three losses, and a hu
   // Lost twice it runs alone: whoever ran beside it is lost with it at most twice.
   expect(losses).toBeLessThanOrEqual(2);
 });
+
+test.each([
+  ["killed before COMMIT", 2],
+  ["killed after COMMIT", 1],
+  ["frozen before COMMIT", 2],
+] as const)(
+  "a process %s of its finish(db, output): row and outcome are there once, together",
+  async (fate, executed) => {
+    const { sql, start } = await ground({ leaseMs: 1_500, pollIntervalMs: 200 });
+    await sql`create table transferred (id uuid, fence int)`;
+    const first = await start();
+    const { id } = await orchestrator.push(transfer(fate));
+    while (!starts().has(id)) await new Promise((resolve) => setTimeout(resolve, 10));
+    await start();
+    expect(await orchestrator.waitFor(id, { timeoutMs: 30_000 })).toMatchObject({ status: "succeeded" });
+    const expected = { id, fence: executed };
+    expect(starts().get(id)).toHaveLength(executed);
+    expect(await sql`select id::text, fence from transferred`).toEqual([expected]);
+    if (fate !== "frozen before COMMIT") return;
+    // Going on, it finds that its transaction was ended with the lease, and writes nothing.
+    const before = await sql`select xmin::text, worker from orchestratum.history where id = ${id}`;
+    first.child.kill("SIGCONT");
+    await first.observed("lease_lost");
+    expect(await sql`select id::text, fence from transferred`).toEqual([expected]);
+    expect(await sql`select xmin::text, worker from orchestratum.history where id = ${id}`).toEqual([...before]);
+  },
+);
 
 test("SIGTERM lets a worker hand back what it holds, and another one that was asleep starts it at once", async () => {
   // Polls are far away: only the hint of what was handed back can wake the other one.

@@ -18,7 +18,7 @@ const { url, log, worker } = JSON.parse(process.argv[2] as string) as WorkerProc
 const sql = postgres(url, { max: 4, onnotice: () => {} });
 const orchestrator = createOrchestrator({
   database: postgresJs(sql),
-  handlers: handlersWith(openSync(log, "a")),
+  handlers: handlersWith(openSync(log, "a"), sql),
   observe: (observation) => {
     if (observation.type === "command_started") return;
     if (observation.type === "command_finished" && observation.verdict === "succeeded") return;

@@ -1,0 +1,12 @@
+-- What lists, timelines and trees look for among finished commands: whose follow-up, and of which chain.
+insert into orchestratum.migration (version, name) values (4, 'create_history_indexes');
+
+create index history_parent on orchestratum.history (parent_id) where parent_id is not null;
+
+-- The first command of a chain has its own id as correlation id, and does not write it down; most are in no index here.
+-- An index that refuses a row would keep its command from ever ending. So metadata with an escape such as \u0000, for which ->> raises an
+-- error, is left out, and long texts, for which a page has no room, are cut. Functions that look by it have this expression to the letter.
+create index history_correlation on orchestratum.history (
+  (case when strpos(metadata::text, '\u') = 0 then left(metadata ->> 'correlationId', 200) end)
+)
+where (case when strpos(metadata::text, '\u') = 0 then left(metadata ->> 'correlationId', 200) end) is not null;

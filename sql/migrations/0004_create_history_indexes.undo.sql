@@ -1,0 +1,3 @@
+drop index orchestratum.history_correlation;
+drop index orchestratum.history_parent;
+delete from orchestratum.migration where version = 4;

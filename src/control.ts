@@ -1,0 +1,361 @@
+/**
+ * What an operator does to commands and queues. Everything works with no worker alive, waits for no lock, and is noted
+ * in table `act` by the statement that does it.
+ */
+import { askAgain, type QuestionParts } from "./ask-again.ts";
+import { changeByFilter, type FilterOptions, type FilterResult } from "./by-filter.ts";
+import { type CancelResult, cancelCommands } from "./cancel.ts";
+import type { CommandId } from "./command.ts";
+import type { AnyContract } from "./define-command.ts";
+import { encodeInput } from "./encode-command.ts";
+import type { CommandFilter } from "./filter.ts";
+import { type CommandStatus, getCommands } from "./get.ts";
+import {
+  maxBatchCommands,
+  maxDelayMs,
+  maxPriority,
+  requireInteger,
+  requireMs,
+  requireQueue,
+  requireTime,
+  shown,
+} from "./limits.ts";
+import { parseTime } from "./outcome.ts";
+import { isUuid } from "./uuid.ts";
+
+export interface ActOptions {
+  /** Who does it, for the record: 1 to 200 characters. @default nobody is named */
+  readonly by?: string | undefined;
+}
+
+export interface RetryOptions extends ActOptions {
+  /** Replaces the input. Validated by the contract, where it is known here. @default the input that it had */
+  readonly input?: unknown;
+}
+
+/**
+ * What a retry came to: `retried`, it waits again; `unfinished`, it has not ended, so there is nothing to retry;
+ * `unknown`, there is none with this id; `busy`, somebody had it locked for as long as was asked.
+ */
+export type RetryResult = "retried" | "unfinished" | "unknown" | "busy";
+
+/** What a change of a waiting command came to: `running` and `finished` ones are left as they are. */
+export type AmendResult = "changed" | "running" | "finished" | "unknown" | "busy";
+
+/**
+ * What an erasure came to: `erased`, nothing of the data is left; `waiting` and `running`, the command, or a hook
+ * command of it, has not finished, still needs its data and was left alone; `unknown`; `busy`, as ever.
+ */
+export type EraseResult = "erased" | "waiting" | "running" | "unknown" | "busy";
+
+/** A queue that has live commands or is paused. Hook commands are not counted. */
+export interface QueueState {
+  readonly queue: string;
+  readonly paused: boolean;
+  readonly pausedAt: Date | undefined;
+  readonly pausedBy: string | undefined;
+  readonly scheduled: number;
+  readonly pending: number;
+  readonly running: number;
+}
+
+/** Something that an operator did. */
+export interface Act {
+  readonly id: string;
+  readonly at: Date;
+  readonly by: string | undefined;
+  readonly kind: "cancel" | "retry" | "edit" | "reschedule" | "reprioritise" | "erase" | "pause" | "resume";
+  /** `{ ids }` (the first 20), `{ filter }` or `{ queue }`. */
+  readonly target: Readonly<Record<string, unknown>>;
+  /** How many commands it was; of a queue, how many waited in it. */
+  readonly affected: number;
+}
+
+export interface Control {
+  /**
+   * Cancels a command, many, or what a filter finds: what waits ends at once, also with every worker stopped; the
+   * handler of what runs has its signal aborted, within a second where notifications arrive and else with its next
+   * heartbeat. A filter means what lives when the call begins, and never the hook commands that it causes.
+   *
+   * @throws TypeError and RangeError for what is no id or filter, and for a status that is final.
+   */
+  cancel(id: string, options?: ActOptions): Promise<CancelResult>;
+  cancel(ids: readonly string[], options?: ActOptions): Promise<Map<string, CancelResult>>;
+  cancel(filter: CommandFilter, options?: ActOptions & FilterOptions): Promise<FilterResult>;
+
+  /**
+   * Puts finished commands back, with their id, trail and history of leases: all attempts are theirs again, and they are
+   * available from now. What succeeded is run again, too, where it is asked for by id or status; a filter without a
+   * status means `failed`, `timed_out` and `not_found`. A filter means what had finished when the call began.
+   *
+   * @throws InvalidInputError for an input that the contract, or JSON, refuses; TypeError and RangeError for what is no
+   * id or filter, and for a status that is not final.
+   */
+  retry(id: string, options?: RetryOptions): Promise<RetryResult>;
+  retry(ids: readonly string[], options?: ActOptions): Promise<Map<string, RetryResult>>;
+  retry(filter: CommandFilter, options?: ActOptions & FilterOptions): Promise<FilterResult>;
+
+  /**
+   * Replaces the input of a command that waits. It keeps its place.
+   *
+   * @throws InvalidInputError for an input that the contract, where it is known here, or JSON refuses.
+   */
+  edit(id: string, options: ActOptions & { readonly input: unknown }): Promise<AmendResult>;
+
+  /** Makes waiting commands due at another time; a time in the past is now. `delayMs` counts from now, at most a hundred years. */
+  reschedule(id: string, when: Date | { readonly delayMs: number }, options?: ActOptions): Promise<AmendResult>;
+  reschedule(
+    ids: readonly string[],
+    when: Date | { readonly delayMs: number },
+    options?: ActOptions,
+  ): Promise<Map<string, AmendResult>>;
+
+  /** Gives waiting commands another priority, 0 (first) to 9 (last). What is due stays due, what is scheduled scheduled. */
+  reprioritise(id: string, priority: number, options?: ActOptions): Promise<AmendResult>;
+  reprioritise(ids: readonly string[], priority: number, options?: ActOptions): Promise<Map<string, AmendResult>>;
+
+  /**
+   * Erases a person's data from finished commands and their hook commands: input, output, messages in the trail, and
+   * `metadata.actor`. Ids, names, times, statuses and codes remain. What waits is to be cancelled first, what runs to end.
+   * Follow-ups are commands of their own.
+   */
+  erase(id: string, options?: ActOptions): Promise<EraseResult>;
+  erase(ids: readonly string[], options?: ActOptions): Promise<Map<string, EraseResult>>;
+
+  /**
+   * Keeps commands of a queue from being started, retries among them, until it is resumed. What runs goes on. Workers
+   * know within a second where notifications arrive, else with their next poll. False where it was paused already.
+   */
+  pauseQueue(queue: string, options?: ActOptions): Promise<boolean>;
+  /** Lets a queue go on, at once. False where it was not paused. */
+  resumeQueue(queue: string, options?: ActOptions): Promise<boolean>;
+
+  /** Every queue that has live commands, or is paused. It counts all live commands. */
+  queues(): Promise<QueueState[]>;
+
+  /** What operators did, the newest first. Acts are kept until somebody deletes them from table `act`. */
+  acts(options?: {
+    /** 1 to 1,000. @default 100 */
+    readonly limit?: number;
+  }): Promise<Act[]>;
+}
+
+export interface ControlParts extends QuestionParts {
+  /** The contract of a name and version, where it is known here. */
+  readonly contractOf: (name: string, version: number) => AnyContract | undefined;
+}
+
+const liveStatuses: readonly CommandStatus[] = ["scheduled", "pending", "running"];
+const finalStatuses: readonly CommandStatus[] = ["failed", "timed_out", "not_found", "cancelled", "succeeded"];
+const badStatuses: readonly CommandStatus[] = ["failed", "timed_out", "not_found"];
+
+interface QueueRow {
+  readonly queue: string;
+  readonly paused_at: string | null;
+  readonly paused_by: string | null;
+  readonly scheduled: number;
+  readonly pending: number;
+  readonly running: number;
+}
+
+interface ActRow {
+  readonly id: string;
+  readonly at: string;
+  readonly by_whom: string | null;
+  readonly kind: Act["kind"];
+  readonly target: string;
+  readonly affected: number;
+}
+
+export function createControl(parts: ControlParts): Control {
+  const { database, hints } = parts;
+
+  async function cancel(
+    given: string | readonly string[] | CommandFilter,
+    { by, ...options }: ActOptions & FilterOptions = {},
+  ): Promise<CancelResult | Map<string, CancelResult> | FilterResult> {
+    const attempt = "Cannot cancel";
+    requireBy(attempt, by);
+    if (isFilter(attempt, given)) {
+      const change = {
+        attempt,
+        allowed: liveStatuses,
+        usual: liveStatuses,
+        apply: (ids: readonly string[], target: string) => cancelCommands(ids, parts, { by, target }),
+        done: ["cancelled", "requested"] as const,
+        // A running command that is to be tried again moves back among those that were listed.
+        maxPasses: 10,
+      };
+      return await changeByFilter(given, change, options, parts);
+    }
+    return answer(given, await cancelCommands(idsOf(attempt, given), parts, { by }));
+  }
+
+  async function retry(
+    given: string | readonly string[] | CommandFilter,
+    { by, input, ...options }: RetryOptions & FilterOptions = {},
+  ): Promise<RetryResult | Map<string, RetryResult> | FilterResult> {
+    const attempt = "Cannot retry";
+    requireBy(attempt, by);
+    if (input !== undefined && typeof given !== "string") {
+      throw new TypeError(`${attempt}: input must be left out where it is not one command: give its id`);
+    }
+    const send = (ids: readonly string[], change: string | null, target: string | null) =>
+      askAgain<RetryResult>(ids, { statement: "retry", params: [change, by ?? null, target] }, parts);
+    if (isFilter(attempt, given)) {
+      const change = {
+        attempt,
+        allowed: finalStatuses,
+        usual: badStatuses,
+        apply: (ids: readonly string[], target: string) => send(ids, null, target),
+        done: ["retried"] as const,
+        maxPasses: 1,
+      };
+      return await changeByFilter(given, change, options, parts);
+    }
+    const ids = idsOf(attempt, given);
+    if (input === undefined) return answer(given, await send(ids, null, null));
+    const change = await corrected("retry", given as string, input);
+    return change === undefined ? "unknown" : answer(given, await send(ids, change, null));
+  }
+
+  /** A corrected input as a change; undefined where there is no such command. */
+  async function corrected(attempt: string, id: string, input: unknown): Promise<string | undefined> {
+    const known = (await getCommands([id], database)).get(id.toLowerCase());
+    if (known === undefined) return undefined;
+    const { name, version, hook } = known;
+    if (hook !== undefined) {
+      throw new TypeError(
+        `Cannot ${attempt} command "${name}": input must be left out, as a hook command's is made by the library`,
+      );
+    }
+    return `{"input":${await encodeInput(attempt, name, parts.contractOf(name, version), input)}}`;
+  }
+
+  const amend = (kind: string, ids: readonly string[], change: string, by: string | undefined) =>
+    askAgain<AmendResult>(ids, { statement: "amend", params: [change, kind, by ?? null] }, parts);
+
+  async function reschedule(
+    given: string | readonly string[],
+    when: Date | { readonly delayMs: number },
+    { by }: ActOptions = {},
+  ): Promise<AmendResult | Map<string, AmendResult>> {
+    const attempt = "Cannot reschedule";
+    requireBy(attempt, by);
+    const ids = idsOf(attempt, given);
+    return answer(given, await amend("reschedule", ids, JSON.stringify(dueOf(attempt, when)), by));
+  }
+
+  async function reprioritise(
+    given: string | readonly string[],
+    priority: number,
+    { by }: ActOptions = {},
+  ): Promise<AmendResult | Map<string, AmendResult>> {
+    const attempt = "Cannot reprioritise";
+    requireBy(attempt, by);
+    requireInteger(attempt, "priority", priority, 0, maxPriority);
+    return answer(given, await amend("reprioritise", idsOf(attempt, given), JSON.stringify({ priority }), by));
+  }
+
+  async function erase(
+    given: string | readonly string[],
+    { by }: ActOptions = {},
+  ): Promise<EraseResult | Map<string, EraseResult>> {
+    const attempt = "Cannot erase";
+    requireBy(attempt, by);
+    const ids = idsOf(attempt, given);
+    return answer(given, await askAgain<EraseResult>(ids, { statement: "erase", params: [by ?? null] }, parts));
+  }
+
+  return {
+    cancel: cancel as Control["cancel"],
+    retry: retry as Control["retry"],
+    async edit(id, { input, by }) {
+      requireBy("Cannot edit", by);
+      const ids = idsOf("Cannot edit", id);
+      if (input === undefined) throw new TypeError("Cannot edit: input must be given, got undefined");
+      const change = await corrected("edit", id, input);
+      if (change === undefined) return "unknown";
+      return (await amend("edit", ids, change, by)).get(id) as AmendResult;
+    },
+    reschedule: reschedule as Control["reschedule"],
+    reprioritise: reprioritise as Control["reprioritise"],
+    erase: erase as Control["erase"],
+
+    async pauseQueue(queue, { by } = {}) {
+      requireQueue("Cannot pause queue", queue);
+      requireBy("Cannot pause queue", by);
+      const [row] = await database.run<{ changed: boolean }>("pauseQueue", [queue, by ?? null]);
+      hints.paused(queue);
+      return row?.changed === true;
+    },
+    async resumeQueue(queue, { by } = {}) {
+      requireQueue("Cannot resume queue", queue);
+      requireBy("Cannot resume queue", by);
+      const [row] = await database.run<{ changed: boolean }>("resumeQueue", [queue, by ?? null]);
+      hints.paused(queue);
+      return row?.changed === true;
+    },
+    async queues() {
+      const rows = await database.run<QueueRow>("listQueues", []);
+      return rows.map(({ paused_at, paused_by, ...row }) => ({
+        ...row,
+        paused: paused_at !== null,
+        pausedAt: paused_at === null ? undefined : parseTime(paused_at),
+        pausedBy: paused_by ?? undefined,
+      }));
+    },
+    async acts({ limit = 100 } = {}) {
+      requireInteger("Cannot list acts", "limit", limit, 1, maxBatchCommands);
+      const rows = await database.run<ActRow>("listActs", [limit]);
+      return rows.map(({ id, at, by_whom, kind, target, affected }) => ({
+        id,
+        at: parseTime(at),
+        by: by_whom ?? undefined,
+        kind,
+        target: JSON.parse(target) as Act["target"],
+        affected,
+      }));
+    },
+  };
+}
+
+function isFilter(attempt: string, given: unknown): given is CommandFilter {
+  if (typeof given === "string" || Array.isArray(given)) return false;
+  if (typeof given === "object" && given !== null) return true;
+  throw new TypeError(`${attempt}: an id, a list of ids or a filter is wanted, got ${shown(given)}`);
+}
+
+function idsOf(attempt: string, given: unknown): readonly CommandId[] {
+  const ids: readonly unknown[] = Array.isArray(given) ? given : [given];
+  for (const id of ids) if (!isUuid(id)) throw new TypeError(`${attempt}: an id is a UUID, got ${shown(id)}`);
+  return ids as readonly CommandId[];
+}
+
+/** One answer for one id, and all for many. */
+function answer<Result>(given: unknown, results: Map<string, Result>): Result | Map<string, Result> {
+  return typeof given === "string" ? (results.get(given) as Result) : results;
+}
+
+function requireBy(attempt: string, by: unknown): void {
+  if (by === undefined) return;
+  if (typeof by !== "string") throw new TypeError(`${attempt}: by must be a string, got ${shown(by)}`);
+  if (by.length < 1 || by.length > 200) {
+    throw new RangeError(`${attempt}: by must have 1 to 200 characters, got ${by.length}`);
+  }
+  if (!by.isWellFormed() || by.includes("\0")) {
+    throw new RangeError(`${attempt}: by must be well-formed Unicode without NUL, got ${shown(by)}`);
+  }
+}
+
+function dueOf(attempt: string, when: unknown): { due_at: string } | { delay_ms: number } {
+  if (typeof when !== "object" || when === null) {
+    throw new TypeError(`${attempt}: when must be a Date or { delayMs }, got ${shown(when)}`);
+  }
+  if ("delayMs" in when) {
+    requireMs(attempt, "delayMs", when.delayMs, maxDelayMs);
+    return { delay_ms: Math.ceil(when.delayMs as number) };
+  }
+  requireTime(attempt, "when", when);
+  return { due_at: (when as Date).toISOString() };
+}

@@ -1,0 +1,107 @@
+/** The duty that counts what has finished: that it does, and that it rests. */
+
+import * as v from "valibot";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { postgresJs } from "../adapters/postgres-js.ts";
+import { type Clock, createOrchestrator, type Driver, defineCommand, type Orchestrator } from "../src/index.ts";
+import { createDatabase, type Database } from "./database.ts";
+
+const job = defineCommand({ name: "job", input: v.number() });
+
+/** Fifty seconds of this clock pass in one. */
+const hurry = 50;
+const clock: Clock = {
+  now: () => performance.now() * hurry,
+  after(ms, callback) {
+    const timer = setTimeout(callback, Math.min(ms / hurry, 2 ** 31 - 1));
+    return { cancel: () => clearTimeout(timer) };
+  },
+  random: () => Math.random(),
+};
+
+let database: Database;
+let orchestrator: Orchestrator | undefined;
+/** The duties that the database was asked for, each time. */
+let asked: string[];
+
+beforeEach(async () => {
+  database = await createDatabase({ max: 4 });
+  asked = [];
+});
+
+afterEach(async () => {
+  await orchestrator?.stop({ graceMs: 0 });
+  await database.drop();
+});
+
+async function working(idlePollMs: number): Promise<Orchestrator> {
+  const inner = postgresJs(database.sql);
+  const driver: Driver = {
+    ...inner,
+    query(text, params, options) {
+      if (text.includes("where d.name in (select json_array_elements_text($2")) asked.push(String(params[1]));
+      return inner.query(text, params, options);
+    },
+  };
+  orchestrator = createOrchestrator({ database: driver, handlers: [job.handle(() => {})], clock });
+  await orchestrator.startWorker({ idlePollMs, pollIntervalMs: idlePollMs, leaseMs: 60_000 }).started;
+  return orchestrator;
+}
+
+const askedForStatistics = (): number => asked.filter((names) => names.includes('"statistics"')).length;
+
+async function eventually(what: string, look: () => Promise<boolean> | boolean): Promise<void> {
+  const until = performance.now() + 20_000;
+  while (!(await look())) {
+    if (performance.now() > until) throw new Error(`Not within 20 s: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+const countedJobs = async (): Promise<number> => {
+  const [row] = await database.sql<{ count: number }[]>`
+    select coalesce(sum(s.count), 0)::int as count from orchestratum.statistic s where s.span = 60 and s.name = 'job'`;
+  return row?.count ?? 0;
+};
+
+/** As if what is in history had ended so much earlier, and statistics were due. */
+const minutesAgo = () =>
+  database.sql.unsafe(`
+    update orchestratum.history set finished_at = finished_at - interval '2 minutes', started_at = started_at - interval '2 minutes';
+    update orchestratum.statistic_fold set folded_until = null;
+    update orchestratum.duty set next_run_at = clock_timestamp() where name = 'statistics'`);
+
+test("a worker counts what has finished before it came", async () => {
+  await database.sql.unsafe(`
+    insert into orchestratum.history (
+      slot, id, name, version, queue, priority, status, due_at, fence, attempt, max_attempts, losses, timeout_ms,
+      worker, started_at, finished_at, created_at
+    )
+    select n % 16, gen_random_uuid(), 'job', 1, 'default', 5, 'succeeded', t.at, 1, 1, 4, 0, 60000, 'w', t.at, t.at, t.at
+    from generate_series(1, 120000) n
+    cross join lateral (select now() - interval '2 minutes' - n * interval '10 ms' as at) t`);
+  await working(60_000);
+  // Three steps, in one run.
+  await eventually("all are counted", async () => (await countedJobs()) === 120_000);
+});
+
+test("a worker at rest does not ask for the duty, and one that ends a command does", async () => {
+  const { push, waitFor } = await working(3_600_000);
+  await eventually("it was asked for", () => askedForStatistics() > 0);
+  await eventually(
+    "nothing was left to count",
+    async () =>
+      (await database.sql`select from orchestratum.duty where name = 'statistics' and last_finished_at is not null`)
+        .length === 1,
+  );
+  const before = askedForStatistics();
+  // Two minutes by its clock: without work it would rest for an hour.
+  await new Promise<void>((resolve) => clock.after(120_000, resolve));
+  expect(askedForStatistics()).toBe(before);
+
+  const { id } = await push(job(1));
+  await waitFor(id);
+  await minutesAgo();
+  await eventually("it is asked for again", () => askedForStatistics() > before);
+  await eventually("the command is counted", async () => (await countedJobs()) === 1);
+});
