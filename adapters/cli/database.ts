@@ -17,7 +17,8 @@ export async function openDatabase(given: string | undefined): Promise<CliDataba
     return postgresJs(target);
   }
   if (/^(?!file:)\w+:\/\//.test(target)) {
-    throw new MisuseError(`Cannot open database "${target}": it must be postgres://… or a directory`);
+    const shown = target.replace(/(:\/\/[^:/@]*):[^@]*@/, "$1:***@");
+    throw new MisuseError(`Cannot open database "${shown}": it must be postgres://… or a directory`);
   }
   const { pglite } = await load(() => import("../pglite.ts"), "@electric-sql/pglite");
   return await pglite(target);

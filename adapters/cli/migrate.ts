@@ -1,10 +1,13 @@
-import { parseArgs } from "node:util";
 import { migrate, migrateDown } from "../../src/migrate.ts";
+import { databaseOptions, parseOptions, refusePositionals } from "./arguments.ts";
 import { openDatabase } from "./database.ts";
 import type { CliCommand } from "./main.ts";
 import { requireSchema } from "./schema.ts";
 
+const attempt = "Cannot migrate";
+
 export const migrateCommand: CliCommand = {
+  summary: "brings a database up to date, or goes one step back",
   usage: `Usage: orchestratum migrate [--down] [--database <url or directory>] [--schema <name>]
 
 Brings the schema up to date. It may be run as often as one likes, and by many at once.
@@ -20,10 +23,8 @@ Examples:
 `,
 
   async run(args) {
-    const { values } = parseArgs({
-      args,
-      options: { down: { type: "boolean" }, database: { type: "string" }, schema: { type: "string" } },
-    });
+    const { values, positionals } = parseOptions(attempt, args, { ...databaseOptions, down: { type: "boolean" } });
+    refusePositionals(attempt, positionals);
     const schema = requireSchema(values.schema);
     const database = await openDatabase(values.database);
     try {

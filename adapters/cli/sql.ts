@@ -1,10 +1,12 @@
-import { parseArgs } from "node:util";
 import { migrationScript } from "../../src/migrate.ts";
+import { checked, parseOptions, refusePositionals } from "./arguments.ts";
 import type { CliCommand } from "./main.ts";
-import { MisuseError } from "./misuse.ts";
 import { requireSchema } from "./schema.ts";
 
+const attempt = "Cannot print migrations";
+
 export const sqlCommand: CliCommand = {
+  summary: "prints what migrate would apply, for psql",
   usage: `Usage: orchestratum sql [--schema <name>] [--from <migration>]
 
 Prints what migrate would apply, as one transaction.
@@ -18,15 +20,14 @@ Examples:
 `,
 
   async run(args) {
-    const { values } = parseArgs({ args, options: { schema: { type: "string" }, from: { type: "string" } } });
+    const { values, positionals } = parseOptions(attempt, args, {
+      schema: { type: "string" },
+      from: { type: "string" },
+    });
+    refusePositionals(attempt, positionals);
     const schema = requireSchema(values.schema);
     const from = values.from === undefined ? 0 : Number(values.from);
-    let script: string;
-    try {
-      script = migrationScript({ schema, from });
-    } catch (error) {
-      throw error instanceof RangeError ? new MisuseError(error.message) : error;
-    }
+    const script = checked(() => migrationScript({ schema, from }));
     // It is longer than a pipe holds, and the process exits right after.
     await new Promise<void>((resolve, reject) => {
       process.stdout.write(script, (error) => (error ? reject(error) : resolve()));

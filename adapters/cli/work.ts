@@ -1,19 +1,22 @@
+import { statSync } from "node:fs";
 import { resolve } from "node:path";
 import process from "node:process";
 import { pathToFileURL } from "node:url";
-import { parseArgs } from "node:util";
 import { createOrchestrator, type Orchestrator } from "../../src/index.ts";
-import { logObservations, type RunWorkerOptions, runWorker } from "../node.ts";
+import { handlersFrom, logObservations, type RunWorkerOptions, runWorker } from "../node.ts";
+import { databaseOptions, parseOptions } from "./arguments.ts";
 import { openDatabase } from "./database.ts";
 import type { CliCommand } from "./main.ts";
 import { MisuseError } from "./misuse.ts";
 import { requireSchema } from "./schema.ts";
 
 export const workCommand: CliCommand = {
-  usage: `Usage: orchestratum work <module> [options]
+  summary: "runs a worker until it is told to end",
+  usage: `Usage: orchestratum work <module or folder> [options]
 
 Runs a worker until SIGTERM or SIGINT: running handlers then have time to finish; a second signal aborts them.
 The module's default export is an orchestrator, or its named exports are handlers, which then need a database.
+Of a folder, the handlers of all its modules are taken, those of its subfolders among them.
 
   --database        postgres://…, or a directory for the embedded database [DATABASE_URL]
   --schema          the name of the schema [orchestratum]
@@ -25,27 +28,23 @@ The module's default export is an orchestrator, or its named exports are handler
 
 Examples:
   orchestratum work ./orchestrator.js --concurrency 50
+  orchestratum work ./commands/ --database ./data --migrate
   orchestratum work ./handlers.js --database postgres://localhost/app --queues default,mail
   node --import tsx node_modules/.bin/orchestratum work ./handlers.ts --database ./data --migrate
 `,
 
   async run(args) {
-    const { values, positionals } = parseArgs({
-      args,
-      allowPositionals: true,
-      options: {
-        database: { type: "string" },
-        schema: { type: "string" },
-        queues: { type: "string" },
-        concurrency: { type: "string" },
-        "grace-ms": { type: "string" },
-        migrate: { type: "boolean" },
-        verbose: { type: "boolean" },
-      },
+    const { values, positionals } = parseOptions("Cannot work", args, {
+      ...databaseOptions,
+      queues: { type: "string" },
+      concurrency: { type: "string" },
+      "grace-ms": { type: "string" },
+      migrate: { type: "boolean" },
+      verbose: { type: "boolean" },
     });
     const [path, ...more] = positionals;
     if (path === undefined || more.length > 0) {
-      throw new MisuseError(`Cannot work: one module is wanted, got ${positionals.length}`);
+      throw new MisuseError(`Cannot work: one module or folder is wanted, got ${positionals.length}`);
     }
     const options = {
       ...(values.queues !== undefined && { queues: values.queues.split(",").map((queue) => queue.trim()) }),
@@ -53,8 +52,8 @@ Examples:
       ...numberOption("graceMs", "grace-ms", values["grace-ms"]),
     };
     const schema = requireSchema(values.schema);
-    const module = await load(path);
-    if (isOrchestrator(module.default)) {
+    const module = isFolder(path) ? await handlersFrom(resolve(process.cwd(), path)) : await load(path);
+    if (!Array.isArray(module) && isOrchestrator(module.default)) {
       if (values.database !== undefined || values.schema !== undefined) {
         throw new MisuseError(
           "Cannot work: the module's orchestrator has a database; leave out --database and --schema",
@@ -88,6 +87,9 @@ function numberOption(key: string, name: string, text: string | undefined): Reco
     throw new MisuseError(`Cannot work as --${name} must be a number: current value is "${text}"`);
   return { [key]: Number(text) };
 }
+
+const isFolder = (path: string): boolean =>
+  statSync(resolve(process.cwd(), path), { throwIfNoEntry: false })?.isDirectory() === true;
 
 async function load(path: string): Promise<Record<string, unknown>> {
   const file = resolve(process.cwd(), path);

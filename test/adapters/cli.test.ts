@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -56,25 +56,28 @@ const run = (args: string[], environment?: Record<string, string>) => start(args
 test("orchestratum --help shows the commands, and each command's --help its examples", async () => {
   const general = await run(["--help"]);
   expect(general).toMatchObject({ code: 0, stderr: "" });
-  for (const command of ["migrate", "sql", "work"]) {
-    expect(general.stdout).toContain(`  ${command}`);
+  const listed = Array.from(general.stdout.matchAll(/^ {2}([a-z]+) +[a-z]/gm), ([, name]) => name as string);
+  const commands = listed.filter((name) => name !== "orchestratum");
+  expect(commands).toHaveLength(15);
+  for (const command of commands) {
     const { code, stdout } = await run([command, "--help"]);
     expect({ command, code }).toEqual({ command, code: 0 });
-    expect(stdout).toMatch(/^Usage: orchestratum .*\n[^]*Examples:\n/);
+    expect(stdout).toMatch(new RegExp(`^Usage: orchestratum ${command}\\b.*\n[^]*Examples:\n`));
   }
   expect((await run(["--version"])).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
 });
 
 test.each([
   [[], /^$/],
-  [["shout"], /^Cannot run "shout": the commands are migrate, sql, work\n/],
+  [["shout"], /^Cannot run "shout": there is no such command; the commands are init, migrate, sql, work, /],
   [["constructor"], /^Cannot run "constructor"/],
   [["migrate"], /^Cannot open a database: neither --database nor DATABASE_URL says which\n/],
   [["migrate", "--database", "mysql://localhost"], /^Cannot open database "mysql:\/\/localhost": it must be postgres:/],
-  [["migrate", "--dwon"], /^Unknown option '--dwon'/],
+  [["migrate", "--dwon"], /^Cannot migrate: there is no option "--dwon"; did you mean "--down"\?\n/],
+  [["migrte"], /^Cannot run "migrte": there is no such command; did you mean "migrate"\?\n/],
   [["migrate", "--schema", "Not One", "--database", "data"], /^Cannot use schema "Not One": its name must match /],
   [["sql", "--from", "99"], /^Cannot print migrations as from must be 0 to \d+: current value is 99\n/],
-  [["work"], /^Cannot work: one module is wanted, got 0\n/],
+  [["work"], /^Cannot work: one module or folder is wanted, got 0\n/],
   [["work", "none.mjs"], /^Cannot load "none.mjs": there is no such file\n/],
   [
     ["work", "a.mjs", "--concurrency", "many"],
@@ -173,6 +176,25 @@ export default createOrchestrator({ database: postgresJs(process.env.APP_DATABAS
   await orchestrator.stop();
   child.kill("SIGINT");
   expect(await ended).toMatchObject({ code: 0 });
+});
+
+test("orchestratum work takes the handlers of a folder", async () => {
+  const { url, sql } = await database();
+  mkdirSync(join(folder, "commands/mail"), { recursive: true });
+  handlersModule("commands/mail/greet.mjs");
+  writeFileSync(join(folder, "commands/nothing.mjs"), "export const one = 1;\n");
+  const { child, ended } = start(["work", "commands", "--database", url]);
+  const orchestrator = createOrchestrator({ database: postgresJs(sql), commands: [greet] });
+  const { id } = await orchestrator.push(greet());
+  expect(await orchestrator.waitFor(id)).toMatchObject({ status: "succeeded" });
+  await orchestrator.stop();
+  child.kill("SIGTERM");
+  expect(await ended).toMatchObject({ code: 0 });
+  mkdirSync(join(folder, "none"));
+  expect(await run(["work", "none", "--database", url])).toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining("no module of it exports one"),
+  });
 });
 
 test("orchestratum work fails with exit code 1 where a module has no handlers", async () => {

@@ -1,0 +1,282 @@
+import { createReadStream, statSync } from "node:fs";
+import process from "node:process";
+import { createInterface } from "node:readline";
+import { createDatabase } from "../../src/database.ts";
+import { type Contract, defineCommand, systemClock } from "../../src/index.ts";
+import {
+  maxBatchBytes,
+  maxBatchCommands,
+  maxDelayMs,
+  maxInputBytes,
+  maxPriority,
+  maxRetries,
+  maxTimeoutMs,
+  maxVersion,
+  requireName,
+  requireQueue,
+} from "../../src/limits.ts";
+import {
+  checked,
+  databaseOptions,
+  databaseUsage,
+  parseOptions,
+  readId,
+  readInteger,
+  readJson,
+  readTime,
+} from "./arguments.ts";
+import { type Connection, withConnection } from "./connection.ts";
+import { type ExitCode, exitCode } from "./exit-code.ts";
+import type { CliCommand } from "./main.ts";
+import { MisuseError } from "./misuse.ts";
+import { didYouMean } from "./nearest.ts";
+import { waitForEnd } from "./outcome.ts";
+import { showProgress } from "./progress-bar.ts";
+import { print, printJson } from "./terminal.ts";
+import { plural } from "./words.ts";
+
+const attempt = "Cannot push";
+
+export const pushCommand: CliCommand = {
+  summary: "puts a command, or many, into the queue",
+  usage: `Usage: orchestratum push <name> [input] [options]
+
+Puts a command into the queue and prints its id. The input is JSON: an argument, - for standard input, or a file.
+What is not said is taken from what the newest handler of that name has registered, and else from the library's
+defaults. The input is not validated here: no contract is at hand. Its handler does.
+
+  --file            reads the input from this file; - is standard input
+  --many            the file, or standard input, has one JSON document a line (NDJSON), each the input of one command;
+                    1,000 commands are written at once, and those that were written stay when a later line is wrong
+  --wait            waits for its end and prints how it ended, without its output
+  --wait-ms         how long to wait, in ms [for ever]
+  --id              a UUID of your own: pushing the same again with it changes nothing
+  --version         of the command [the newest that is registered, or 1]
+  --queue           1 to 100 characters [default]
+  --priority        0 (first) to 9 (last) [5]
+  --delay-ms        how long from now it is due [0]
+  --run-at          when it is due: ISO 8601 (UTC without a zone), or a distance from now: 90s, 15m, 1h, 2d, 1w [now]
+  --timeout-ms      how long one attempt may take [60000]
+  --retries         further attempts after one that failed [3]
+  --json            prints {"id": …}; with --wait {"id": …, "status": …, "error": …}; with --many one such line a command
+${databaseUsage}
+
+Exit codes:
+  0  it is in the queue; with --wait: it succeeded
+  4  with --wait: it ended otherwise
+  5  with --wait-ms: it has not ended yet; with --many: some lines were pushed before one that is wrong
+
+Examples:
+  orchestratum push send_email '{"to": "ada@example.com"}' --queue mail --priority 0
+  orchestratum push generate_report --file report.json --run-at 2026-11-01T06:00Z
+  orchestratum push resize_image '{"path": "a.png"}' --wait && echo done
+  psql -Atc "select json_build_object('user', id) from users" app | orchestratum push greet - --many
+`,
+
+  async run(args) {
+    const { values, positionals } = parseOptions(attempt, args, {
+      ...databaseOptions,
+      file: { type: "string" },
+      many: { type: "boolean" },
+      wait: { type: "boolean" },
+      "wait-ms": { type: "string" },
+      id: { type: "string" },
+      version: { type: "string" },
+      queue: { type: "string" },
+      priority: { type: "string" },
+      "delay-ms": { type: "string" },
+      "run-at": { type: "string" },
+      "timeout-ms": { type: "string" },
+      retries: { type: "string" },
+      json: { type: "boolean" },
+    });
+    const [name, argument, ...more] = positionals;
+    if (name === undefined) throw new MisuseError(`${attempt}: the name of a command is wanted`);
+    if (more.length > 0) {
+      throw new MisuseError(
+        `${attempt}: one input is wanted, got ${positionals.length - 1}; JSON is one argument in quotes`,
+      );
+    }
+    checked(() => requireName(attempt, name));
+    if (values.queue !== undefined) checked(() => requireQueue(attempt, values.queue));
+    if (argument !== undefined && values.file !== undefined) {
+      throw new MisuseError(`${attempt}: input is given twice, as an argument and by --file`);
+    }
+    if (values["delay-ms"] !== undefined && values["run-at"] !== undefined) {
+      throw new MisuseError(`${attempt}: it has both --delay-ms and --run-at, of which it can have one`);
+    }
+    const waitMs = readInteger(attempt, "--wait-ms", values["wait-ms"], 0, maxTimeoutMs);
+    const given: Given = {
+      name,
+      id: values.id === undefined ? undefined : readId(attempt, [values.id]),
+      version: readInteger(attempt, "--version", values.version, 1, maxVersion),
+      queue: values.queue,
+      priority: readInteger(attempt, "--priority", values.priority, 0, maxPriority),
+      delayMs: readInteger(attempt, "--delay-ms", values["delay-ms"], 0, maxDelayMs),
+      runAt: readTime(attempt, "--run-at", values["run-at"], "ahead"),
+      timeoutMs: readInteger(attempt, "--timeout-ms", values["timeout-ms"], 1, maxTimeoutMs),
+      retries: readInteger(attempt, "--retries", values.retries, 0, maxRetries),
+    };
+    const waits = values.wait === true || waitMs !== undefined;
+    const json = values.json === true;
+    const source = argument === "-" ? "-" : values.file;
+
+    if (values.many) {
+      if (given.id !== undefined)
+        throw new MisuseError(`${attempt}: --id belongs to one command; leave it out with --many`);
+      if (waits) throw new MisuseError(`${attempt}: --wait is for one command; leave it out with --many`);
+      if (source === undefined) {
+        throw new MisuseError(`${attempt}: with --many inputs come from --file <path>, or from standard input as -`);
+      }
+      return await withConnection(values, (connection) => pushMany(connection, given, source, json));
+    }
+
+    const text = source === undefined ? argument : await readAll(source);
+    const input = text === undefined || text.trim() === "" ? undefined : readJson(attempt, "input", text);
+    return await withConnection(values, async (connection) => {
+      const { orchestrator, database } = connection;
+      if (waits && database.name === "pglite") {
+        throw new MisuseError(
+          `${attempt}: --wait on a directory would wait for ever, since no worker can have it open beside this process`,
+        );
+      }
+      const command = (await contractOf(connection, given))(input as undefined, optionsOf(given));
+      const { id } = await orchestrator.push(command);
+      if (waits) return await waitForEnd(orchestrator, id, { timeoutMs: waitMs, json });
+      await (json ? printJson({ id }) : print(id));
+      return exitCode.done;
+    });
+  },
+};
+
+/** What was said on the command line. */
+interface Given {
+  readonly name: string;
+  readonly id: string | undefined;
+  readonly version: number | undefined;
+  readonly queue: string | undefined;
+  readonly priority: number | undefined;
+  readonly delayMs: number | undefined;
+  readonly runAt: Date | undefined;
+  readonly timeoutMs: number | undefined;
+  readonly retries: number | undefined;
+}
+
+const optionsOf = ({ id, queue, priority, delayMs, runAt, timeoutMs, retries }: Given) => ({
+  id,
+  queue,
+  priority,
+  delayMs,
+  runAt,
+  timeoutMs,
+  retries,
+});
+
+interface HandlerRow {
+  readonly name: string;
+  readonly version: number;
+  readonly queue: string;
+  readonly priority: number;
+  readonly max_attempts: number;
+  readonly timeout_ms: number;
+}
+
+/** A contract without a schema, with the defaults that a handler has registered: as function push does it in SQL. */
+async function contractOf({ database, schema }: Connection, { name, version }: Given): Promise<Contract> {
+  const statements = createDatabase(database, schema, systemClock, () => {});
+  const handlers = await statements.run<HandlerRow>("listHandlers", []);
+  const registered = handlers.filter((row) => row.name === name);
+  const newest = registered.find((row) => row.version === version) ?? registered[0];
+  if (newest === undefined) {
+    const names = new Set(handlers.map((row) => row.name));
+    console.error(`No worker has said yet that it has a handler for "${name}"${didYouMean(name, names)}`);
+    return checked(() => defineCommand({ name, version: version ?? 1 }));
+  }
+  return checked(() =>
+    defineCommand({
+      name,
+      version: version ?? newest.version,
+      queue: newest.queue,
+      priority: newest.priority,
+      retries: newest.max_attempts - 1,
+      timeoutMs: newest.timeout_ms,
+    }),
+  );
+}
+
+/** Pushes each line of a file as the input of a command. */
+async function pushMany(connection: Connection, given: Given, source: string, json: boolean): Promise<ExitCode> {
+  const { orchestrator } = connection;
+  const contract = await contractOf(connection, given);
+  const options = optionsOf(given);
+  const where = source === "-" ? "standard input" : source;
+  const size = source === "-" ? undefined : sizeOf(source);
+  const progress = showProgress(`Pushing ${given.name}`);
+  let batch: ReturnType<typeof contract>[] = [];
+  let batchBytes = 0;
+  let readBytes = 0;
+  let pushed = 0;
+  let lastLine = 0;
+  const flush = async (upTo: number): Promise<void> => {
+    if (batch.length === 0) return;
+    const ids = await orchestrator.push(batch);
+    pushed += batch.length;
+    lastLine = upTo;
+    // How many there will be is guessed by the bytes that these took.
+    progress.update(pushed, size === undefined ? undefined : Math.max(pushed, Math.round((pushed * size) / readBytes)));
+    if (json) await print(ids.map(({ id }) => JSON.stringify({ id })).join("\n"));
+    batch = [];
+    batchBytes = 0;
+  };
+  let number = 0;
+  try {
+    for await (const line of createInterface({ input: streamOf(source), crlfDelay: Number.POSITIVE_INFINITY })) {
+      number += 1;
+      const bytes = Buffer.byteLength(line) + 1;
+      readBytes += bytes;
+      if (line.trim() === "") continue;
+      if (bytes > maxInputBytes * 4) {
+        throw new MisuseError(`${attempt}: line ${number} of ${where} has ${bytes} bytes: is it NDJSON?`);
+      }
+      const input = readJson(attempt, `line ${number} of ${where}`, line);
+      if (batch.length > 0 && batchBytes + bytes > maxBatchBytes) await flush(number - 1);
+      batch.push(contract(input as undefined, options));
+      batchBytes += bytes;
+      if (batch.length >= maxBatchCommands) await flush(number);
+    }
+    await flush(number);
+  } catch (error) {
+    if (pushed === 0) throw error;
+    progress.end();
+    console.error((error as Error).message);
+    console.error(
+      `${plural(pushed, "command")} of lines 1 to ${lastLine} were pushed before; go on with line ${lastLine + 1}`,
+    );
+    return exitCode.partly;
+  } finally {
+    progress.end();
+  }
+  if (!json) await print(`Pushed ${plural(pushed, "command")}`);
+  return exitCode.done;
+}
+
+const streamOf = (source: string): NodeJS.ReadableStream =>
+  source === "-" ? process.stdin : createReadStream(source, { encoding: "utf8" });
+
+async function readAll(source: string): Promise<string> {
+  if (source !== "-") sizeOf(source);
+  let text = "";
+  const stream = streamOf(source);
+  stream.setEncoding("utf8");
+  for await (const chunk of stream) text += chunk;
+  return text;
+}
+
+function sizeOf(path: string): number {
+  try {
+    return statSync(path).size;
+  } catch (error) {
+    if ((error as { code?: unknown }).code !== "ENOENT") throw error;
+    throw new MisuseError(`${attempt}: --file names ${JSON.stringify(path)}, and there is no such file`);
+  }
+}
