@@ -191,7 +191,9 @@ export async function createTestOrchestrator(options: TestOptions = {}): Promise
   }
 
   async function reset(): Promise<void> {
-    await database.script(`truncate ${schema}.command, ${schema}.history, ${schema}.handler`);
+    await database.script(
+      `truncate ${schema}.command, ${schema}.history, ${schema}.handler, ${schema}.act, ${schema}.paused_queue`,
+    );
     ran.length = 0;
   }
 

@@ -196,9 +196,9 @@ create index history_parent on orchestratum.history (parent_id) where parent_id 
 -- An index that refuses a row would keep its command from ever ending. So metadata with an escape such as \u0000, for which ->> raises an
 -- error, is left out, and long texts, for which a page has no room, are cut. Functions that look by it have this expression to the letter.
 create index history_correlation on orchestratum.history (
-  (case when strpos(metadata::text, '\u') = 0 then left(metadata ->> 'correlationId', 200) end)
+  (case when strpos(replace(metadata::text, '\\', ''), '\u') = 0 then left(metadata ->> 'correlationId', 200) end)
 )
-where (case when strpos(metadata::text, '\u') = 0 then left(metadata ->> 'correlationId', 200) end) is not null;
+where (case when strpos(replace(metadata::text, '\\', ''), '\u') = 0 then left(metadata ->> 'correlationId', 200) end) is not null;
 
 -- What came of the last day, in rows so small that a page can read them every second, whatever there is in history. fold_history writes them.
 insert into orchestratum.migration (version, name) values (5, 'create_statistics');
@@ -251,8 +251,11 @@ create table orchestratum.act (
   by_whom text check (char_length(by_whom) between 1 and 200),  -- null: nobody said
   kind text not null check (kind in ('cancel', 'retry', 'edit', 'reschedule', 'reprioritise', 'erase', 'pause', 'resume')),
   target json not null,                 -- {"ids": […]} (the first 20), {"filter": {…}} or {"queue": "…"}
-  affected int not null
+  affected int not null                 -- of a pause what waited there, counted up to 10,000
 );
+
+-- Since when a person's data is gone from it: it is not retried without a new input, and a repeated push has nothing to be compared with.
+alter table orchestratum.history add column erased_at timestamptz;
 
 -- Workers leave these queues out of their claims.
 create table orchestratum.paused_queue (
@@ -669,8 +672,8 @@ as $f$
   ) l
 $f$;
 
--- Takes a person's data out of finished commands and of their finished hook commands: input, output, what the trail quotes, and the actor of
--- the metadata. Ids, names, times, statuses and codes stay: that it happened remains. ids: ["…"].
+-- Takes a person's data out of finished commands and of their finished hook commands: input, output, what the trail quotes, and all
+-- metadata but what ties a chain together. Ids, names, times, statuses and codes stay: that it happened remains. ids: ["…"].
 -- Answers 'erased', 'waiting' or 'running' (it, or a hook command of it, is not finished: that needs its data, and is left alone), 'busy'
 -- (locked by somebody: ask again) or 'unknown'. Only 'erased' says that nothing is left of it; whatever had finished is erased in any case.
 -- Live hook commands are found by reading all live commands once a call: an index on their parents would cost every push.
@@ -706,6 +709,7 @@ begin
     update orchestratum.history h
     set input = null,
         output = null,
+        erased_at = erase.at,
         metadata = orchestratum.erased_metadata(h.metadata),
         trail = (
           select jsonb_agg(jsonb_build_object(
@@ -744,7 +748,7 @@ begin
       union all
       select c.parent_id, c.leased_by is not null and c.available_at > at
       from orchestratum.command c
-      where c.hook is not null and c.parent_id = any (wanted)
+      where c.hook is not null and c.parent_id in (select unnest(wanted))
     ) live
     group by live.root
   ) live on live.id = asked.id
@@ -757,13 +761,17 @@ begin
   ) hooks on true;
 end $f$;
 
--- Metadata without the actor. What cannot be read so (only SQL could have written it) goes altogether.
+-- Of metadata what ties a chain together and its source: whatever else is in it may be about a person. What cannot be read so (only SQL could have written it) goes altogether.
 create function orchestratum.erased_metadata(metadata json)
 returns json
 language plpgsql immutable
 as $f$
 begin
-  return case when jsonb_typeof(metadata::jsonb) = 'object' then (metadata::jsonb - 'actor')::json end;
+  return (
+    select json_object_agg(kept.key, kept.value)
+    from jsonb_each(metadata::jsonb) kept
+    where kept.key in ('correlationId', 'causationId', 'source', 'issuedAt', 'traceparent', 'tracestate')
+  );
 exception when others then
   return null;
 end $f$;
@@ -1358,7 +1366,7 @@ begin
         c.id::text, c.name, c.version, c.hook, c.queue, c.priority,
         case when c.available_at <= list.at then 'pending' when c.leased_by is null then 'scheduled' else 'running' end,
         least(c.attempt, c.max_attempts), c.max_attempts, c.leased_by, c.parent_id::text,
-        case when strpos(c.metadata::text, '\u') = 0 then c.metadata ->> 'correlationId' end,
+        case when strpos(replace(c.metadata::text, '\\', ''), '\u') = 0 then c.metadata ->> 'correlationId' end,
         c.created_at::text, c.due_at::text, c.available_at::text, c.started_at::text, null,
         case when c.trail -> -1 ->> 'code' <> 'snoozed' then c.trail -> -1 ->> 'code' end,
         case when c.trail -> -1 ->> 'code' <> 'snoozed' then c.trail -> -1 ->> 'message' end
@@ -1379,7 +1387,7 @@ begin
         and (
           f_correlation_id is null
           or c.id::text = lower(f_correlation_id)
-          or case when strpos(c.metadata::text, '\u') = 0 then left(c.metadata ->> 'correlationId', 200) end = f_correlation_id
+          or case when strpos(replace(c.metadata::text, '\\', ''), '\u') = 0 then left(c.metadata ->> 'correlationId', 200) end = f_correlation_id
         )
         and (
           f_error_text is null
@@ -1411,7 +1419,7 @@ begin
     return query
     select
       h.id::text, h.name, h.version, h.hook, h.queue, h.priority, h.status, h.attempt, h.max_attempts, h.worker, h.parent_id::text,
-      case when strpos(h.metadata::text, '\u') = 0 then h.metadata ->> 'correlationId' end,
+      case when strpos(replace(h.metadata::text, '\\', ''), '\u') = 0 then h.metadata ->> 'correlationId' end,
       h.created_at::text, h.due_at::text, null, h.started_at::text, h.finished_at::text,
       case when h.trail -> -1 ->> 'code' <> 'snoozed' then h.trail -> -1 ->> 'code' end,
       case when h.trail -> -1 ->> 'code' <> 'snoozed' then h.trail -> -1 ->> 'message' end
@@ -1448,7 +1456,7 @@ begin
     from orchestratum.history h
     where f_parent_id is null
       and h.id::text <> lower(f_correlation_id)
-      and case when strpos(h.metadata::text, '\u') = 0 then left(h.metadata ->> 'correlationId', 200) end = f_correlation_id
+      and case when strpos(replace(h.metadata::text, '\\', ''), '\u') = 0 then left(h.metadata ->> 'correlationId', 200) end = f_correlation_id
     union all
     select own.id, own.slot
     from (select f_correlation_id::uuid as id where f_parent_id is null and f_correlation_id ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$') asked
@@ -1460,7 +1468,7 @@ begin
     cross join lateral (
       select
         h.id, h.name, h.version, h.hook, h.queue, h.priority, h.status, h.attempt, h.max_attempts, h.worker, h.parent_id,
-        case when strpos(h.metadata::text, '\u') = 0 then h.metadata ->> 'correlationId' end as correlation_id,
+        case when strpos(replace(h.metadata::text, '\\', ''), '\u') = 0 then h.metadata ->> 'correlationId' end as correlation_id,
         h.created_at, h.due_at, h.started_at, h.finished_at, h.trail
       from orchestratum.history h
       where h.id = related.id and h.slot = related.slot
@@ -1648,8 +1656,8 @@ begin
     select r.id into twin
     from orchestratum.command_rows(push_batch.commands, push_batch.at) r
     left join lateral (select c.name, c.input from orchestratum.command c where c.id = r.id limit 1) live on true
-    left join lateral (select h.name, h.input from orchestratum.history h where h.id = r.id limit 1) past on true
-    cross join lateral (values (live.name, live.input), (past.name, past.input)) earlier (name, input)
+    left join lateral (select h.name, h.input, h.erased_at is not null as erased from orchestratum.history h where h.id = r.id limit 1) past on true
+    cross join lateral (values (live.name, live.input), (past.name, case when past.erased then r.input else past.input end)) earlier (name, input)
     where earlier.name is not null
       and (
         earlier.name <> r.name
@@ -1700,7 +1708,8 @@ end $f$;
 
 -- Moves finished commands back among the live ones: an operator's way out of a final status. They keep id, trail and fence, start over with
 -- all their attempts, and are available from now, a microsecond apart in the order asked. ids: ["…"]; change: {"input": …} replaces the input.
--- Answers 'retried', 'unfinished' (it lives, and waits or runs), 'busy' (somebody else has it locked: ask again) or 'unknown'.
+-- Answers 'retried', 'unfinished' (it lives, and waits or runs), 'erased' (its input is gone: it needs a new one), 'busy' (somebody else has
+-- it locked: ask again) or 'unknown'.
 -- Rows without an id tell what to hint at, as in finish.
 -- It waits for no row lock. An id that is live is left alone even where history should know it, too: a second row is never made of it.
 -- History is partitioned, so a row is found again by its place and its partition; a join on the id may be planned as a scan of the index.
@@ -1730,7 +1739,7 @@ begin
     cross join lateral (
       select h.tableoid as part, h.ctid as row
       from orchestratum.history h
-      where h.id = asked.id and live.id is null
+      where h.id = asked.id and live.id is null and (h.erased_at is null or retry.change -> 'input' is not null)
       for update skip locked
     ) l
   ),
@@ -1764,13 +1773,14 @@ begin
     case
       when asked.id = any (retried) then 'retried'
       when live.id is not null then 'unfinished'
+      when past.erased_at is not null and retry.change -> 'input' is null then 'erased'
       when past.id is not null then 'busy'
       else 'unknown'
     end,
     null, null
   from (select distinct v::uuid as id from json_array_elements_text(retry.ids) v) asked
   left join lateral (select c.id from orchestratum.command c where c.id = asked.id limit 1) live on true
-  left join lateral (select h.id from orchestratum.history h where h.id = asked.id limit 1) past on true
+  left join lateral (select h.id, h.erased_at from orchestratum.history h where h.id = asked.id limit 1) past on true
   union all
   select null, 'due', d.queue, min(d.available_at)::text
   from json_to_recordset(dues) as d (queue text, available_at timestamptz)
@@ -1804,7 +1814,7 @@ as $f$
           c.id, c.name, c.version, c.hook, c.queue, c.priority,
           case when c.available_at <= summarise.at then 'pending' when c.leased_by is null then 'scheduled' else 'running' end as status,
           least(c.attempt, c.max_attempts) as attempt, c.max_attempts, c.leased_by as worker, c.parent_id,
-          case when strpos(c.metadata::text, '\u') = 0 then c.metadata ->> 'correlationId' end as correlation_id,
+          case when strpos(replace(c.metadata::text, '\\', ''), '\u') = 0 then c.metadata ->> 'correlationId' end as correlation_id,
           c.created_at, c.due_at, c.available_at, c.started_at, null::timestamptz as finished_at, c.trail -> -1 as error
         from orchestratum.command c
         where c.id = asked.id
@@ -1815,7 +1825,7 @@ as $f$
       from (
         select
           h.id, h.name, h.version, h.hook, h.queue, h.priority, h.status, h.attempt, h.max_attempts, h.worker, h.parent_id,
-          case when strpos(h.metadata::text, '\u') = 0 then h.metadata ->> 'correlationId' end,
+          case when strpos(replace(h.metadata::text, '\\', ''), '\u') = 0 then h.metadata ->> 'correlationId' end,
           h.created_at, h.due_at, null::timestamptz, h.started_at, h.finished_at, h.trail -> -1
         from orchestratum.history h
         where h.id = asked.id
@@ -2056,7 +2066,7 @@ begin
     end loop;
   end loop;
 
-  update orchestratum.setting set functions_hash = '0.1.0 6ae0539e1c82a42a975a35b2ce7c6c6ff577bec19d02162f261f9cd9cdcbcc7e';
+  update orchestratum.setting set functions_hash = '0.1.0 1e9251ada0b108638e806a205de7ef815d480ce1eb647b6b0776ab907902ebc2';
 end $$;
 
 commit;

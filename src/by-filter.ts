@@ -46,7 +46,9 @@ export async function changeByFilter(
   { database }: QuestionParts,
 ): Promise<FilterResult> {
   const meant = narrowed(filter, change);
-  const target = JSON.stringify({ filter: meant });
+  // What an error says may be what is to be erased one day; acts stay.
+  const noted = meant.errorText === undefined ? meant : { ...meant, errorText: "…" };
+  const target = JSON.stringify({ filter: noted });
   const before = await readClock(database);
   /** Those that stay where they are, so that another pass finds them again. */
   const known = new Set<string>();

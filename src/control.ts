@@ -34,10 +34,10 @@ export interface RetryOptions extends ActOptions {
 }
 
 /**
- * What a retry came to: `retried`, it waits again; `unfinished`, it has not ended, so there is nothing to retry;
- * `unknown`, there is none with this id; `busy`, somebody had it locked for as long as was asked.
+ * What a retry came to: `retried`, it waits again; `unfinished`, it has not ended (or a first reply was lost, and it is
+ * retried already); `erased`, its input is gone, so it needs a new one; `unknown`, there is none with this id; `busy`, somebody had it locked for as long as was asked.
  */
-export type RetryResult = "retried" | "unfinished" | "unknown" | "busy";
+export type RetryResult = "retried" | "unfinished" | "erased" | "unknown" | "busy";
 
 /** What a change of a waiting command came to: `running` and `finished` ones are left as they are. */
 export type AmendResult = "changed" | "running" | "finished" | "unknown" | "busy";
@@ -322,7 +322,11 @@ export function createControl(parts: ControlParts): Control {
 
 function isFilter(attempt: string, given: unknown): given is CommandFilter {
   if (typeof given === "string" || Array.isArray(given)) return false;
-  if (typeof given === "object" && given !== null) return true;
+  // Only a plain object: of a promise that nobody awaited, or a Set, no property would be seen, and all be meant.
+  if (typeof given === "object" && given !== null) {
+    const prototype: unknown = Object.getPrototypeOf(given);
+    if (prototype === null || Object.getPrototypeOf(prototype) === null) return true;
+  }
   throw new TypeError(`${attempt}: an id, a list of ids or a filter is wanted, got ${shown(given)}`);
 }
 

@@ -6,7 +6,7 @@ import type { Outcome } from "./finish.ts";
 import type { ClaimedRow, Lease } from "./lease.ts";
 
 /** How a lease ends, but for which it is. */
-export type Ending = Omit<Outcome, "id" | "fence">;
+export type Ending = Omit<Outcome, "id" | "fence" | "within">;
 
 /** What a handler came to. Where it was aborted, it depends on why. */
 export function endingOf(lease: Lease, result: ExecutionResult, random: () => number): Ending {

@@ -269,6 +269,8 @@ class Followers {
   #closed = false;
   /** Whether an outcome was recorded within a transaction of the handler's. */
   recorded = false;
+  /** Whether one is being recorded: what is pushed now would not be among it. */
+  finishing = false;
 
   constructor(execution: Execution) {
     this.#execution = execution;
@@ -281,6 +283,9 @@ class Followers {
   push(command: Command): { readonly id: CommandId<never> } {
     if (this.#closed) {
       throw new Error(`Cannot push a follow-up of command "${this.#execution.name}": its handler has returned already`);
+    }
+    if (this.finishing || this.recorded) {
+      throw new Error(`Cannot push a follow-up of command "${this.#execution.name}" after its finish(db, output)`);
     }
     const newId = uuidv7();
     this.#encode(command, newId);
@@ -385,11 +390,13 @@ class Context implements HandlerContext {
       }
       // A transaction that was rolled back may be tried again, and then `onSuccess` says anew what follows.
       const { size } = this.#followUps;
+      this.#followUps.finishing = true;
       try {
         const success = await successOf(this.#handler, this.#execution, this.#followUps, this.input, output);
         await record(db, success);
         this.#followUps.recorded = true;
       } finally {
+        this.#followUps.finishing = false;
         this.#followUps.rewind(size);
       }
       return finished;

@@ -30,6 +30,8 @@ export interface Outcome {
   readonly until?: string | undefined;
   /** Encoded commands, as JSON. */
   readonly followUps?: readonly string[] | undefined;
+  /** A success was recorded within a transaction of the handler's own; this is what it came to if that was rolled back. */
+  readonly within?: boolean | undefined;
   /** Their queues. */
   readonly followUpQueues?: readonly string[] | undefined;
 }
@@ -141,7 +143,8 @@ export function createFinisher(options: FinisherOptions): Finisher {
       if (result === "repeated") {
         // The reply that was lost would have said who waits, and what became due.
         hints.finished(outcome.id);
-        hints.wake([...new Set([...options.queues, ...(outcome.followUpQueues ?? [])])]);
+        // Not of one that was recorded in the handler's own transaction: that hinted at its commit.
+        if (!outcome.within) hints.wake([...new Set([...options.queues, ...(outcome.followUpQueues ?? [])])]);
         return "repeated";
       }
       await pause(clock, repeatDelayMs(clock, Math.min(attempt, 3), 250));

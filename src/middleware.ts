@@ -60,7 +60,7 @@ export type Attempted =
   /** `error` is what was thrown; `permanent` says that no other attempt is made. */
   | { readonly kind: "failed"; readonly error: unknown; readonly permanent: boolean };
 
-/** Runs the handler, and answers what it came to; it never throws. */
+/** Runs the handler, and answers what it came to, also where it threw. Rejects with what a layer further in threw. */
 export type ExecuteNext = () => Promise<Attempted>;
 
 export interface Middleware {
@@ -122,12 +122,14 @@ async function runWithin<Result, Told>(
     const layer = layers[depth];
     if (!layer) return await inner();
     let entered: Promise<Result> | undefined;
-    await layer.run(async () => {
-      if (entered) throw new Error(`${attempt}: ${named(layer.name, depth)} called next twice`);
+    await layer.run(() => {
+      if (entered) return Promise.reject(new Error(`${attempt}: ${named(layer.name, depth)} called next twice`));
       entered = enter(depth + 1);
-      // Where the layer throws before it looks, that is what counts.
+      const answered = entered.then(told);
+      // Where the layer throws before it looks, that is what counts, and nobody looks at these any more.
       entered.catch(() => {});
-      return told(await entered);
+      answered.catch(() => {});
+      return answered;
     });
     if (!entered) throw new Error(`${attempt}: ${named(layer.name, depth)} neither called next nor threw`);
     return await entered;
@@ -161,14 +163,14 @@ export async function pushWithin<Pushed extends { readonly id: CommandId }>(
       name: one.name,
       run: (next: () => Promise<readonly Pushed[]>) => {
         const pushing = { commands: described() };
-        return one.push?.(pushing, async (change) => {
+        return one.push?.(pushing, (change) => {
           if (change !== undefined) {
             commands = commands.map((command, index) => {
               const metadata = change(pushing.commands[index] as PushingCommand);
               return metadata === undefined ? command : withMetadata(command, metadata);
             });
           }
-          return await next();
+          return next();
         });
       },
     }));

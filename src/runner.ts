@@ -169,7 +169,7 @@ export function createRunner(options: RunnerOptions): Runner {
     if (clock.now() >= lease.trustedUntil && !lease.within) return loseLease(lease, "expired");
     lease.over = true;
     const { row } = lease;
-    const result = await finisher.finish({ id: row.id, fence: row.fence, ...ending });
+    const result = await finisher.finish({ id: row.id, fence: row.fence, within: lease.within, ...ending });
     forget(lease);
     if (result === "lost") return sayLost(lease, "taken");
     // Rolled back, the ending was recorded; else it came after the success that this lease had settled by itself.
@@ -220,6 +220,13 @@ export function createRunner(options: RunnerOptions): Runner {
     counts.lost++;
     abort(lease, "ORCHESTRATUM_LEASE_LOST", "The lease was lost: somebody else may have the command");
     report({ type: "lease_lost", worker, reason, ...observed(lease.row) });
+  }
+
+  /** The lease of a handler that goes on after its finish(db, output) is over: what came of that is looked up. */
+  function endWithin(lease: Lease): void {
+    const ending = endingOf(lease, rolledBack(lease.row.name), random);
+    abort(lease, "ORCHESTRATUM_LEASE_LOST", "Its outcome is recorded, and its lease is over");
+    background("finish", conclude(lease, ending));
   }
 
   function cancelLease(lease: Lease): void {
@@ -290,7 +297,7 @@ export function createRunner(options: RunnerOptions): Runner {
       // Its outcome is on its way; that may take longer than its lease, and is decided by the fence.
       if (lease.over) continue;
       if (now >= lease.trustedUntil) {
-        if (lease.within) background("finish", conclude(lease, endingOf(lease, rolledBack(lease.row.name), random)));
+        if (lease.within) endWithin(lease);
         else loseLease(lease, "expired");
         continue;
       }

@@ -9,7 +9,7 @@ const parts = {
     where c.relnamespace = $1::text::regnamespace`,
   columns: `
     select concat_ws(
-      ' ', c.relname, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity, a.attgenerated,
+      ' ', c.relname, (select count(*) from pg_attribute b where b.attrelid = a.attrelid and b.attnum between 1 and a.attnum and not b.attisdropped), a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity, a.attgenerated,
       a.attacl, pg_get_expr(d.adbin, d.adrelid)
     )
     from pg_class c

@@ -418,4 +418,26 @@ export const controlCases: readonly Case[] = [
     await operator.waitFor(id, limited);
     same(ran, 1, "how many ran then");
   }),
+
+  scenario("what is neither an id nor a filter is refused, rather than taken for all there is", async (scene) => {
+    const { cancel, retry } = scene.orchestrator([]);
+    for (const given of [Promise.resolve("id"), new Set(), new Map(), new Date()]) {
+      const error = await rejection((async () => await cancel(given as never))());
+      truth(error.message.includes("an id, a list of ids or a filter"), `the error says so: ${error.message}`);
+      await rejection((async () => await retry(given as never))());
+    }
+  }),
+
+  scenario("what was erased is not retried without a new input", async (scene) => {
+    const job = defineCommand(scene.define({ name: "job", input: v.string() }));
+    const { push, cancel, erase, retry, get } = scene.orchestrator([], [job]);
+    const { id } = await push(job("a person", { metadata: { email: "a@example.com" } }));
+    same(await cancel(id), "cancelled", "the cancellation");
+    same(await erase(id), "erased", "the erasure");
+    same((await get(id))?.metadata.email, undefined, "what is left of the metadata");
+    await push(job("a person", { id }));
+    same(await retry(id), "erased", "a retry");
+    same(await retry(id, { input: "another" }), "retried", "a retry with an input");
+    same((await get(id))?.input, "another", "the input");
+  }),
 ];

@@ -27,6 +27,15 @@ async function businessTable({ ground, queue }: Scene) {
   };
 }
 
+/** What its worker says of a command's leases, once it has said it of `count`: others may see a commit before it does. */
+async function verdictsOf(scene: Scene, id: string, count: number): Promise<string[]> {
+  for (let turn = 0; ; turn++) {
+    const verdicts = scene.seen("command_finished").flatMap((one) => (one.id === id ? one.verdict : []));
+    if (verdicts.length >= count || turn === 1_000) return verdicts;
+    await new Promise((done) => setTimeout(done, 10));
+  }
+}
+
 const errorOf = (outcome: CommandOutcome): string | undefined =>
   outcome.status === "succeeded" ? undefined : outcome.error?.message;
 
@@ -63,9 +72,8 @@ export const transactionCases: readonly Case[] = [
     same(await ran.got(), "a!", "what the follow-up got");
     same(await values(), ["a"], "the rows");
     same((await get(id))?.trail, [], "the trail");
+    same(await verdictsOf(scene, id, 1), ["succeeded"], "what was observed");
     same(workers[0]?.counts.retried, 0, "how many attempts failed");
-    truth((workers[0]?.counts.succeeded ?? 0) >= 1, "the worker counts it as succeeded");
-    same(scene.seen("command_finished").find((one) => one.id === id)?.verdict, "succeeded", "what was observed");
   }),
 
   scenario("a transaction that is rolled back after finish() is a failed attempt without any trace", async (scene) => {
@@ -97,11 +105,7 @@ export const transactionCases: readonly Case[] = [
     while ((await counts({ finished: false })).some(({ queue }) => queue === scene.queue))
       await new Promise((done) => setTimeout(done, 10));
     same(followed, [3], "what followed");
-    same(
-      scene.seen("command_finished").flatMap((one) => (one.id === id ? one.verdict : [])),
-      ["retry", "retry", "succeeded"],
-      "what was observed",
-    );
+    same(await verdictsOf(scene, id, 3), ["retry", "retry", "succeeded"], "what was observed");
   }),
 
   scenario("a rolled back finish() that the handler keeps quiet about is a failed attempt, too", async (scene) => {
@@ -252,5 +256,29 @@ export const transactionCases: readonly Case[] = [
     await waitFor((await push(order())).id, limited);
     const ms = await seen.got();
     truth(ms > 0 && ms <= 30_000, `the timeout is what is left of the lease, got ${ms}`);
+  }),
+
+  scenario("a handler that goes on after its finish() is aborted, and stop() does not wait for it", async (scene) => {
+    const order = defineCommand(scene.define({ name: "order" }));
+    const aborted = signal<string>();
+    const { push, get, stop } = await scene.working(
+      [
+        order.handle(async ({ finish, push: follow, signal: attempt }) => {
+          await within(scene.ground, (db) => finish(db));
+          try {
+            follow(order());
+          } catch (error) {
+            attempt.addEventListener("abort", () => aborted.give((error as Error).message));
+          }
+          await new Promise(() => {});
+        }),
+      ],
+      { leaseMs: 1_000, abortGraceMs: 100 },
+    );
+    const { id } = await push(order());
+    truth((await aborted.got()).includes("after its finish"), "a follow-up after finish() is refused");
+    await stop({ graceMs: 100 });
+    same((await get(id))?.status, "succeeded", "the status");
+    same(scene.orchestrators[0]?.workers.length, 0, "the workers that are left");
   }),
 ];

@@ -25,7 +25,7 @@ ${byUsage}
   --json            prints one document: {"results": {"<id>": "retried"}}, or {"count": …, "busy": …} for a filter
 ${databaseUsage}
 
-Results: retried, unfinished (it has not ended), unknown, busy (somebody has it locked).
+Results: retried, unfinished (it has not ended), erased (it needs a new input), unknown, busy (somebody has it locked).
 
 Exit codes:
   0  all were put back

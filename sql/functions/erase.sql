@@ -1,5 +1,5 @@
--- Takes a person's data out of finished commands and of their finished hook commands: input, output, what the trail quotes, and the actor of
--- the metadata. Ids, names, times, statuses and codes stay: that it happened remains. ids: ["…"].
+-- Takes a person's data out of finished commands and of their finished hook commands: input, output, what the trail quotes, and all
+-- metadata but what ties a chain together. Ids, names, times, statuses and codes stay: that it happened remains. ids: ["…"].
 -- Answers 'erased', 'waiting' or 'running' (it, or a hook command of it, is not finished: that needs its data, and is left alone), 'busy'
 -- (locked by somebody: ask again) or 'unknown'. Only 'erased' says that nothing is left of it; whatever had finished is erased in any case.
 -- Live hook commands are found by reading all live commands once a call: an index on their parents would cost every push.
@@ -35,6 +35,7 @@ begin
     update orchestratum.history h
     set input = null,
         output = null,
+        erased_at = erase.at,
         metadata = orchestratum.erased_metadata(h.metadata),
         trail = (
           select jsonb_agg(jsonb_build_object(
@@ -73,7 +74,7 @@ begin
       union all
       select c.parent_id, c.leased_by is not null and c.available_at > at
       from orchestratum.command c
-      where c.hook is not null and c.parent_id = any (wanted)
+      where c.hook is not null and c.parent_id in (select unnest(wanted))
     ) live
     group by live.root
   ) live on live.id = asked.id

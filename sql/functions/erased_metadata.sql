@@ -1,10 +1,14 @@
--- Metadata without the actor. What cannot be read so (only SQL could have written it) goes altogether.
+-- Of metadata what ties a chain together and its source: whatever else is in it may be about a person. What cannot be read so (only SQL could have written it) goes altogether.
 create function orchestratum.erased_metadata(metadata json)
 returns json
 language plpgsql immutable
 as $f$
 begin
-  return case when jsonb_typeof(metadata::jsonb) = 'object' then (metadata::jsonb - 'actor')::json end;
+  return (
+    select json_object_agg(kept.key, kept.value)
+    from jsonb_each(metadata::jsonb) kept
+    where kept.key in ('correlationId', 'causationId', 'source', 'issuedAt', 'traceparent', 'tracestate')
+  );
 exception when others then
   return null;
 end $f$;

@@ -64,7 +64,7 @@ begin
         c.id::text, c.name, c.version, c.hook, c.queue, c.priority,
         case when c.available_at <= list.at then 'pending' when c.leased_by is null then 'scheduled' else 'running' end,
         least(c.attempt, c.max_attempts), c.max_attempts, c.leased_by, c.parent_id::text,
-        case when strpos(c.metadata::text, '\u') = 0 then c.metadata ->> 'correlationId' end,
+        case when strpos(replace(c.metadata::text, '\\', ''), '\u') = 0 then c.metadata ->> 'correlationId' end,
         c.created_at::text, c.due_at::text, c.available_at::text, c.started_at::text, null,
         case when c.trail -> -1 ->> 'code' <> 'snoozed' then c.trail -> -1 ->> 'code' end,
         case when c.trail -> -1 ->> 'code' <> 'snoozed' then c.trail -> -1 ->> 'message' end
@@ -85,7 +85,7 @@ begin
         and (
           f_correlation_id is null
           or c.id::text = lower(f_correlation_id)
-          or case when strpos(c.metadata::text, '\u') = 0 then left(c.metadata ->> 'correlationId', 200) end = f_correlation_id
+          or case when strpos(replace(c.metadata::text, '\\', ''), '\u') = 0 then left(c.metadata ->> 'correlationId', 200) end = f_correlation_id
         )
         and (
           f_error_text is null
@@ -117,7 +117,7 @@ begin
     return query
     select
       h.id::text, h.name, h.version, h.hook, h.queue, h.priority, h.status, h.attempt, h.max_attempts, h.worker, h.parent_id::text,
-      case when strpos(h.metadata::text, '\u') = 0 then h.metadata ->> 'correlationId' end,
+      case when strpos(replace(h.metadata::text, '\\', ''), '\u') = 0 then h.metadata ->> 'correlationId' end,
       h.created_at::text, h.due_at::text, null, h.started_at::text, h.finished_at::text,
       case when h.trail -> -1 ->> 'code' <> 'snoozed' then h.trail -> -1 ->> 'code' end,
       case when h.trail -> -1 ->> 'code' <> 'snoozed' then h.trail -> -1 ->> 'message' end
@@ -154,7 +154,7 @@ begin
     from orchestratum.history h
     where f_parent_id is null
       and h.id::text <> lower(f_correlation_id)
-      and case when strpos(h.metadata::text, '\u') = 0 then left(h.metadata ->> 'correlationId', 200) end = f_correlation_id
+      and case when strpos(replace(h.metadata::text, '\\', ''), '\u') = 0 then left(h.metadata ->> 'correlationId', 200) end = f_correlation_id
     union all
     select own.id, own.slot
     from (select f_correlation_id::uuid as id where f_parent_id is null and f_correlation_id ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$') asked
@@ -166,7 +166,7 @@ begin
     cross join lateral (
       select
         h.id, h.name, h.version, h.hook, h.queue, h.priority, h.status, h.attempt, h.max_attempts, h.worker, h.parent_id,
-        case when strpos(h.metadata::text, '\u') = 0 then h.metadata ->> 'correlationId' end as correlation_id,
+        case when strpos(replace(h.metadata::text, '\\', ''), '\u') = 0 then h.metadata ->> 'correlationId' end as correlation_id,
         h.created_at, h.due_at, h.started_at, h.finished_at, h.trail
       from orchestratum.history h
       where h.id = related.id and h.slot = related.slot

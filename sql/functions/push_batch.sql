@@ -45,8 +45,8 @@ begin
     select r.id into twin
     from orchestratum.command_rows(push_batch.commands, push_batch.at) r
     left join lateral (select c.name, c.input from orchestratum.command c where c.id = r.id limit 1) live on true
-    left join lateral (select h.name, h.input from orchestratum.history h where h.id = r.id limit 1) past on true
-    cross join lateral (values (live.name, live.input), (past.name, past.input)) earlier (name, input)
+    left join lateral (select h.name, h.input, h.erased_at is not null as erased from orchestratum.history h where h.id = r.id limit 1) past on true
+    cross join lateral (values (live.name, live.input), (past.name, case when past.erased then r.input else past.input end)) earlier (name, input)
     where earlier.name is not null
       and (
         earlier.name <> r.name

@@ -1,6 +1,7 @@
 -- Moves finished commands back among the live ones: an operator's way out of a final status. They keep id, trail and fence, start over with
 -- all their attempts, and are available from now, a microsecond apart in the order asked. ids: ["…"]; change: {"input": …} replaces the input.
--- Answers 'retried', 'unfinished' (it lives, and waits or runs), 'busy' (somebody else has it locked: ask again) or 'unknown'.
+-- Answers 'retried', 'unfinished' (it lives, and waits or runs), 'erased' (its input is gone: it needs a new one), 'busy' (somebody else has
+-- it locked: ask again) or 'unknown'.
 -- Rows without an id tell what to hint at, as in finish.
 -- It waits for no row lock. An id that is live is left alone even where history should know it, too: a second row is never made of it.
 -- History is partitioned, so a row is found again by its place and its partition; a join on the id may be planned as a scan of the index.
@@ -30,7 +31,7 @@ begin
     cross join lateral (
       select h.tableoid as part, h.ctid as row
       from orchestratum.history h
-      where h.id = asked.id and live.id is null
+      where h.id = asked.id and live.id is null and (h.erased_at is null or retry.change -> 'input' is not null)
       for update skip locked
     ) l
   ),
@@ -64,13 +65,14 @@ begin
     case
       when asked.id = any (retried) then 'retried'
       when live.id is not null then 'unfinished'
+      when past.erased_at is not null and retry.change -> 'input' is null then 'erased'
       when past.id is not null then 'busy'
       else 'unknown'
     end,
     null, null
   from (select distinct v::uuid as id from json_array_elements_text(retry.ids) v) asked
   left join lateral (select c.id from orchestratum.command c where c.id = asked.id limit 1) live on true
-  left join lateral (select h.id from orchestratum.history h where h.id = asked.id limit 1) past on true
+  left join lateral (select h.id, h.erased_at from orchestratum.history h where h.id = asked.id limit 1) past on true
   union all
   select null, 'due', d.queue, min(d.available_at)::text
   from json_to_recordset(dues) as d (queue text, available_at timestamptz)

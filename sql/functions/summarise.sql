@@ -25,7 +25,7 @@ as $f$
           c.id, c.name, c.version, c.hook, c.queue, c.priority,
           case when c.available_at <= summarise.at then 'pending' when c.leased_by is null then 'scheduled' else 'running' end as status,
           least(c.attempt, c.max_attempts) as attempt, c.max_attempts, c.leased_by as worker, c.parent_id,
-          case when strpos(c.metadata::text, '\u') = 0 then c.metadata ->> 'correlationId' end as correlation_id,
+          case when strpos(replace(c.metadata::text, '\\', ''), '\u') = 0 then c.metadata ->> 'correlationId' end as correlation_id,
           c.created_at, c.due_at, c.available_at, c.started_at, null::timestamptz as finished_at, c.trail -> -1 as error
         from orchestratum.command c
         where c.id = asked.id
@@ -36,7 +36,7 @@ as $f$
       from (
         select
           h.id, h.name, h.version, h.hook, h.queue, h.priority, h.status, h.attempt, h.max_attempts, h.worker, h.parent_id,
-          case when strpos(h.metadata::text, '\u') = 0 then h.metadata ->> 'correlationId' end,
+          case when strpos(replace(h.metadata::text, '\\', ''), '\u') = 0 then h.metadata ->> 'correlationId' end,
           h.created_at, h.due_at, null::timestamptz, h.started_at, h.finished_at, h.trail -> -1
         from orchestratum.history h
         where h.id = asked.id

@@ -7,6 +7,6 @@ create index history_parent on orchestratum.history (parent_id) where parent_id 
 -- An index that refuses a row would keep its command from ever ending. So metadata with an escape such as \u0000, for which ->> raises an
 -- error, is left out, and long texts, for which a page has no room, are cut. Functions that look by it have this expression to the letter.
 create index history_correlation on orchestratum.history (
-  (case when strpos(metadata::text, '\u') = 0 then left(metadata ->> 'correlationId', 200) end)
+  (case when strpos(replace(metadata::text, '\\', ''), '\u') = 0 then left(metadata ->> 'correlationId', 200) end)
 )
-where (case when strpos(metadata::text, '\u') = 0 then left(metadata ->> 'correlationId', 200) end) is not null;
+where (case when strpos(replace(metadata::text, '\\', ''), '\u') = 0 then left(metadata ->> 'correlationId', 200) end) is not null;

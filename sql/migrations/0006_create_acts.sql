@@ -9,8 +9,11 @@ create table orchestratum.act (
   by_whom text check (char_length(by_whom) between 1 and 200),  -- null: nobody said
   kind text not null check (kind in ('cancel', 'retry', 'edit', 'reschedule', 'reprioritise', 'erase', 'pause', 'resume')),
   target json not null,                 -- {"ids": […]} (the first 20), {"filter": {…}} or {"queue": "…"}
-  affected int not null
+  affected int not null                 -- of a pause what waited there, counted up to 10,000
 );
+
+-- Since when a person's data is gone from it: it is not retried without a new input, and a repeated push has nothing to be compared with.
+alter table orchestratum.history add column erased_at timestamptz;
 
 -- Workers leave these queues out of their claims.
 create table orchestratum.paused_queue (

@@ -7,8 +7,12 @@ with paused as (
 ),
 waiting as (
   select count(*)::int as commands
-  from orchestratum.command c
-  where c.queue = $1::text and (c.leased_by is null or c.available_at <= (select clock_timestamp()))
+  from (
+    select
+    from orchestratum.command c
+    where c.queue = $1::text and (c.leased_by is null or c.available_at <= (select clock_timestamp()))
+    limit 10000
+  ) counted
 ),
 noted as (
   insert into orchestratum.act (at, by_whom, kind, target, affected)
