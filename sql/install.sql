@@ -768,7 +768,7 @@ language plpgsql immutable
 as $f$
 begin
   return (
-    select json_object_agg(kept.key, kept.value)
+    select jsonb_object_agg(kept.key, kept.value)::json
     from jsonb_each(metadata::jsonb) kept
     where kept.key in ('correlationId', 'causationId', 'source', 'issuedAt', 'traceparent', 'tracestate')
   );
@@ -2066,7 +2066,7 @@ begin
     end loop;
   end loop;
 
-  update orchestratum.setting set functions_hash = '0.1.0 1e9251ada0b108638e806a205de7ef815d480ce1eb647b6b0776ab907902ebc2';
+  update orchestratum.setting set functions_hash = '0.1.0 66353f9fb110e8a7af73cb124685bcf82ea681b52aae1fe20b0eedc3cbba9eed';
 end $$;
 
 commit;

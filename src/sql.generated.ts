@@ -734,7 +734,7 @@ language plpgsql immutable
 as $f$
 begin
   return (
-    select json_object_agg(kept.key, kept.value)
+    select jsonb_object_agg(kept.key, kept.value)::json
     from jsonb_each(metadata::jsonb) kept
     where kept.key in ('correlationId', 'causationId', 'source', 'issuedAt', 'traceparent', 'tracestate')
   );
@@ -1999,7 +1999,7 @@ end $f$;
 ];
 
 /** SHA-256 of all function texts. */
-export const functionsHash: string = "1e9251ada0b108638e806a205de7ef815d480ce1eb647b6b0776ab907902ebc2";
+export const functionsHash: string = "66353f9fb110e8a7af73cb124685bcf82ea681b52aae1fe20b0eedc3cbba9eed";
 
 export const beforeMigrations: string = `-- What every migration script begins with. The lock lasts until the transaction ends, whatever becomes of it, and so is
 -- safe behind a transaction pooler: of many processes that start at once one goes on, and the others find its work done.

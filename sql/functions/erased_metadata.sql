@@ -5,7 +5,7 @@ language plpgsql immutable
 as $f$
 begin
   return (
-    select json_object_agg(kept.key, kept.value)
+    select jsonb_object_agg(kept.key, kept.value)::json
     from jsonb_each(metadata::jsonb) kept
     where kept.key in ('correlationId', 'causationId', 'source', 'issuedAt', 'traceparent', 'tracestate')
   );
