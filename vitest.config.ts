@@ -8,11 +8,14 @@ export default defineConfig({
     // As package.json exports them; tsconfig.json has the same for the types.
     alias: [
       { find: /^orchestratum$/, replacement: path("src/index.ts") },
+      { find: /^orchestratum\/hono$/, replacement: path("adapters/hono/router.ts") },
       { find: /^orchestratum\/(.*)$/, replacement: path("adapters/$1.ts") },
     ],
   },
   test: {
     include: ["test/**/*.test.ts"],
+    // What takes other runtimes: `npm run test:matrix`.
+    exclude: ["**/node_modules/**", "test/matrix/**"],
     globalSetup: ["test/server.ts"],
     reporters: ["default", "./test/reporter.ts"],
     // The server and its clients share the processors: more files at once only make each other slow.

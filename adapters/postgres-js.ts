@@ -14,6 +14,7 @@
 
 import postgres from "postgres";
 import type { Driver, Listener, Param, Queryable } from "../src/driver.ts";
+import { keepListening, type ListeningConnection } from "./keep-listening.ts";
 
 /** The part of a postgres.js client that the adapter uses; the same in a pool, a connection and a transaction. */
 export interface PostgresJsClient {
@@ -34,6 +35,16 @@ export interface PostgresJsPool extends PostgresJsClient {
   end(options?: { timeout?: number }): Promise<void>;
 }
 
+export interface PostgresJsOptions {
+  /**
+   * Where to listen instead: the URL of the same database, or a pool on it, whose options are used. Behind a pooler in
+   * transaction mode notifications only arrive on a direct connection. `false` turns listening off; workers poll.
+   *
+   * @default the pool's own options
+   */
+  readonly listen?: string | PostgresJsPool | false;
+}
+
 /** A database that the adapter opened a pool for. Closing it is up to who called. */
 export interface PostgresJsDatabase extends Driver, AsyncDisposable {
   /** The pool, for statements and transactions of one's own. */
@@ -42,9 +53,6 @@ export interface PostgresJsDatabase extends Driver, AsyncDisposable {
   /** Ends the pool: open statements have `timeoutMs` (default 5000) to finish. A second call is harmless. */
   close(options?: { timeoutMs?: number }): Promise<void>;
 }
-
-/** How long a LISTEN connection that ended waits before it is opened again, at most. The first time it does not wait. */
-const maxReconnectMs = 5_000;
 
 /** Seconds of silence after which the kernel asks whether the other side of a LISTEN connection is still there. */
 const keepAliveSeconds = 10;
@@ -60,29 +68,39 @@ const keepAliveSeconds = 10;
  * await sql.begin((tx) => orchestrator.push(sendEmail({ to }), { db: postgresJs(tx) }));
  * ```
  */
-export function postgresJs(url: string, options?: postgres.Options<Record<never, never>>): PostgresJsDatabase;
+export function postgresJs(
+  url: string,
+  options: PoolOptions & { readonly listen: false },
+): Omit<PostgresJsDatabase, "listen">;
+export function postgresJs(url: string, options?: PoolOptions & PostgresJsOptions): PostgresJsDatabase;
 export function postgresJs(connection: PostgresJsClient & { release(): unknown }): Queryable;
-export function postgresJs(pool: PostgresJsPool): Required<Driver>;
+export function postgresJs(pool: PostgresJsPool, options: { readonly listen: false }): Omit<Required<Driver>, "listen">;
+export function postgresJs(pool: PostgresJsPool, options?: PostgresJsOptions): Required<Driver>;
 export function postgresJs(transaction: PostgresJsClient): Queryable;
 export function postgresJs(
   target: string | PostgresJsPool | PostgresJsClient,
-  options?: postgres.Options<Record<never, never>>,
-): PostgresJsDatabase | Driver | Queryable {
+  options: PoolOptions & PostgresJsOptions = {},
+): Driver | Queryable {
   if (typeof target === "string") return openDatabase(target, options);
   if (typeof target?.unsafe !== "function") {
     throw new TypeError(
       "Cannot use this as a postgres.js database: it must be a URL, a pool, a connection or a transaction",
     );
   }
-  return isPool(target) ? poolDriver(target).driver : clientQueryable(target);
+  return isPool(target) ? poolDriver(target, options).driver : clientQueryable(target);
 }
+
+type PoolOptions = postgres.Options<Record<never, never>>;
 
 const isPool = (client: PostgresJsClient): client is PostgresJsPool => "options" in client && "begin" in client;
 
-function openDatabase(url: string, options: postgres.Options<Record<never, never>> = {}): PostgresJsDatabase {
+function openDatabase(
+  url: string,
+  { listen, ...options }: PoolOptions & PostgresJsOptions,
+): Omit<PostgresJsDatabase, "listen"> {
   // No array is ever bound, so their types need not be asked for; and nobody asked for notices on the console.
   const sql = postgres(url, { fetch_types: false, onnotice: () => {}, ...options });
-  const { driver, leave } = poolDriver(sql);
+  const { driver, leave } = poolDriver(sql, listen === undefined ? {} : { listen });
   const close = async ({ timeoutMs = 5_000 } = {}): Promise<void> => {
     const timeout = timeoutMs / 1000;
     await Promise.all([leave(timeout), sql.end({ timeout })]);
@@ -91,7 +109,10 @@ function openDatabase(url: string, options: postgres.Options<Record<never, never
 }
 
 /** `leave` ends what was opened here in the place of the pool; the pool itself is its owner's. */
-function poolDriver(pool: PostgresJsPool): { driver: Required<Driver>; leave: (timeout: number) => Promise<void> } {
+function poolDriver(
+  pool: PostgresJsPool,
+  { listen = pool }: PostgresJsOptions,
+): { driver: Driver; leave: (timeout: number) => Promise<void> } {
   const { options } = pool;
   const rename = columnNames(options);
   let current = pool;
@@ -106,7 +127,7 @@ function poolDriver(pool: PostgresJsPool): { driver: Required<Driver>; leave: (t
     queryable = clientQueryable(current, rename);
   };
 
-  const driver: Required<Driver> = {
+  const driver: Driver = {
     name: "postgres-js",
     async query<Row>(text: string, params: readonly Param[], given?: { signal?: AbortSignal }): Promise<Row[]> {
       const { signal } = given ?? {};
@@ -133,8 +154,10 @@ function poolDriver(pool: PostgresJsPool): { driver: Required<Driver>; leave: (t
       // Several statements in one message are one transaction, and one round trip.
       await current.unsafe(text, [], { simple: true, prepare: false });
     },
-    listen: (channel, onNotify, onListen) => openListener(options, channel, onNotify, onListen),
   };
+  if (listen !== false) {
+    driver.listen = (channel, onNotify, onListen) => openListener(listen, channel, onNotify, onListen);
+  }
   return { driver, leave };
 }
 
@@ -150,7 +173,7 @@ function standIn(options: object): PostgresJsPool {
     ...options,
     idle_timeout: standInTimeout,
     shared: { retries: 0, typeArrayMap: {} },
-  } as unknown as postgres.Options<Record<never, never>>);
+  } as unknown as PoolOptions);
 }
 
 function clientQueryable(client: PostgresJsClient, rename?: (rows: object[], text: string) => object[]): Queryable {
@@ -212,22 +235,17 @@ function columnNames(options: object): ((rows: object[], text: string) => object
   };
 }
 
-/** Fails where the first connection does. From then on a connection that ends is followed by another one. */
-async function openListener(
-  poolOptions: object,
+function openListener(
+  target: string | PostgresJsPool,
   channel: string,
   onNotify: (payload: string) => void,
   onListen: () => void,
 ): Promise<Listener> {
   let closed = false;
-  let end = async (): Promise<void> => {};
-  let stopPausing = (): void => {};
-
-  /** Resolves once it listens; `lost` then tells when it does no more. */
-  const connect = async (): Promise<{ lost: Promise<void> }> => {
+  const open = (): ListeningConnection => {
     const { promise: lost, resolve: onclose } = withResolvers();
     const options = {
-      ...poolOptions,
+      ...(typeof target === "string" ? { onnotice: () => {} } : target.options),
       max: 1,
       idle_timeout: null,
       max_lifetime: null,
@@ -239,50 +257,17 @@ async function openListener(
         if (!closed && from === channel) onNotify(payload);
       },
     };
-    const sql = postgres(options as unknown as postgres.Options<Record<never, never>>);
-    end = () => sql.end({ timeout: 0 });
-    try {
-      await sql.unsafe(`listen "${channel.replaceAll('"', '""')}"`);
-    } catch (error) {
-      await end();
-      throw error;
-    }
-    return { lost };
+    const given = options as unknown as PoolOptions;
+    const connection = typeof target === "string" ? postgres(target, given) : postgres(given);
+    const listening = connection.unsafe(`listen "${channel.replaceAll('"', '""')}"`);
+    return { listening, lost, end: () => connection.end({ timeout: 0 }) };
   };
-
-  const pause = (ms: number): Promise<void> =>
-    new Promise((resolve) => {
-      const timer = setTimeout(resolve, ms);
-      stopPausing = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
-
-  const keepListening = async (connection: { lost: Promise<void> }): Promise<void> => {
-    await connection.lost;
-    await end();
-    for (let failures = 0; !closed; failures += 1) {
-      if (failures > 0) await pause(Math.random() * Math.min(100 * 2 ** failures, maxReconnectMs));
-      if (closed) return;
-      const next = await connect().catch(() => undefined);
-      if (next === undefined) continue;
-      if (closed) return await end();
-      onListen();
-      return await keepListening(next);
-    }
-  };
-
-  const first = await connect();
-  onListen();
-  void keepListening(first);
-  return {
-    async close() {
+  return keepListening(open, onListen).then((listener) => ({
+    close: () => {
       closed = true;
-      stopPausing();
-      await end();
+      return listener.close();
     },
-  };
+  }));
 }
 
 function withResolvers(): { promise: Promise<void>; resolve: () => void } {

@@ -13,10 +13,13 @@ import {
   createOrchestrator,
   type Driver,
   type ErrorRecord,
+  type EventContract,
+  type Handler,
   type Metadata,
   type Observation,
   type Orchestrator,
   type OrchestratorOptions,
+  type RecordedEvent,
   type StandardSchemaV1,
   type Verdict,
 } from "../src/index.ts";
@@ -63,14 +66,19 @@ export interface TestOrchestrator extends AsyncDisposable {
   readonly push: Orchestrator["push"];
   /**
    * Works off everything that is due and has a handler here, follow-ups among it, and answers the attempts that ran.
+   * What is paused, by its queue or its name, waits.
    *
-   * @throws Error where more than `maxAttempts` ran.
+   * @throws Error where more than `maxAttempts` ran, and where the orchestrator was stopped before all was done.
    */
   drain(options?: DrainOptions): Promise<Ran[]>;
   /** What was pushed of a command so far, follow-ups among it, in order. */
   pushed<Input extends StandardSchemaV1 | undefined, Output extends StandardSchemaV1 | undefined>(
     contract: Contract<Input, Output>,
   ): Promise<PushedCommand<InputOf<Input>>[]>;
+  /** The events of a contract so far, published or appended, in the order of their times, with their data as it was given. */
+  published<Topic extends string, Data extends StandardSchemaV1 | undefined>(
+    contract: EventContract<Topic, Data>,
+  ): Promise<(RecordedEvent<InputOf<Data>> & { readonly topic: Topic })[]>;
   /** All attempts that ran so far. */
   readonly ran: readonly Ran[];
   /** Forgets all commands, and what ran. Takes milliseconds: for use between two tests. */
@@ -95,11 +103,15 @@ export async function createTestOrchestrator(options: TestOptions = {}): Promise
   const schema = free.pop() ?? `test_${++schemas}`;
   const orchestrator = createOrchestrator({ ...options, database, schema });
   await orchestrator.migrate();
+  // A worker would store these when it starts; here none does before the first drain.
+  for (const handler of Object.values(options.handlers ?? {}) as (Partial<Handler> | undefined)[]) {
+    if (handler?.subscription) await orchestrator.addSubscription(handler as Handler);
+  }
 
   const ran: Ran[] = [];
   let changed = (): void => {};
   orchestrator.observe((observation: Observation) => {
-    if (observation.type === "lease_lost") changed();
+    if (observation.type === "lease_lost" || observation.type === "worker_stopped") changed();
     if (observation.type !== "command_finished") return;
     const { id, name, attempt, verdict, error } = observation;
     // What has no handler here is claimed and put off; nothing of it ran.
@@ -121,6 +133,11 @@ export async function createTestOrchestrator(options: TestOptions = {}): Promise
       `select c.id::text as id, c.name, c.version::int as version, c.queue,
           c.available_at <= clock_timestamp() or c.leased_by is not null as due
         from ${schema}.command c
+        where (
+            not exists (select from ${schema}.paused_queue p where p.queue = c.queue)
+            and not exists (select from ${schema}.paused_name n where n.name = c.name)
+          )
+          or c.leased_by is not null and c.available_at > clock_timestamp()
         order by c.available_at, c.id`,
       [],
     );
@@ -159,11 +176,19 @@ export async function createTestOrchestrator(options: TestOptions = {}): Promise
     try {
       await worker.started;
       while (!isEnough()) {
+        if (!worker.isRunning) throw new Error("Cannot drain: the orchestrator was stopped before all was done");
+        let timer: ReturnType<typeof setTimeout> | undefined;
         const next = new Promise<void>((resolve) => {
           changed = resolve;
+          // Of a pause, say, nothing is heard here: it is looked for.
+          timer = setTimeout(resolve, 250);
         });
-        if (!(await live()).some(({ due, queue }) => due && queues.includes(queue))) return;
-        await next;
+        try {
+          if (!(await live()).some(({ due, queue }) => due && queues.includes(queue))) return;
+          await next;
+        } finally {
+          clearTimeout(timer);
+        }
       }
     } finally {
       changed = () => {};
@@ -190,18 +215,52 @@ export async function createTestOrchestrator(options: TestOptions = {}): Promise
     }));
   }
 
-  async function reset(): Promise<void> {
-    await database.script(
-      `truncate ${schema}.command, ${schema}.history, ${schema}.handler, ${schema}.act, ${schema}.paused_queue`,
+  async function published({ topic }: { readonly topic: string }): Promise<RecordedEvent[]> {
+    const rows = await database.query<Record<string, any>>(
+      `select e.id::text as id, e.stream, e.version, e.data::text as data, e.metadata::text as metadata,
+          (extract(epoch from e.appended_at) * 1000)::float8 as appended
+        from ${schema}.event e
+        where e.topic = $1::text
+        order by e.appended_at, e.version, e.id`,
+      [topic],
     );
+    return rows.map(({ id, stream, version, data, metadata, appended }) => ({
+      id,
+      topic,
+      data: data === null ? undefined : JSON.parse(data),
+      metadata: { correlationId: id, ...(metadata === null ? {} : JSON.parse(metadata)) },
+      stream: stream ?? undefined,
+      version: version ?? undefined,
+      position: undefined,
+      appendedAt: new Date(appended),
+    }));
+  }
+
+  /** All but what migrations have put there, and but for these. Counting begins anew with the next command that ends. */
+  async function forget(kept: readonly string[]): Promise<void> {
+    const rows = await database.query<{ tables: string }>(
+      `select string_agg(c.oid::regclass::text, ', ') as tables
+        from pg_class c
+        where c.relnamespace = '${schema}'::regnamespace
+          and c.relkind in ('r', 'p')
+          and not c.relispartition
+          and c.relname not in (select json_array_elements_text($1::text::json))`,
+      [JSON.stringify(["migration", "setting", "statistic_fold", "event_head", ...kept])],
+    );
+    await database.script(`
+      truncate ${rows[0]?.tables};
+      update ${schema}.statistic_fold set folded_until = null;`);
     ran.length = 0;
   }
+
+  // As handlers are, subscriptions are declared, and not done.
+  const reset = (): Promise<void> => forget(["subscription", "subscription_pattern"]);
 
   let closing: Promise<void> | undefined;
   const close = (): Promise<void> => {
     closing ??= (async () => {
       await orchestrator.stop({ graceMs: 0 });
-      await reset();
+      await forget([]);
       free.push(schema);
     })();
     return closing;
@@ -212,6 +271,7 @@ export async function createTestOrchestrator(options: TestOptions = {}): Promise
     push: orchestrator.push,
     drain,
     pushed: pushed as TestOrchestrator["pushed"],
+    published: published as TestOrchestrator["published"],
     ran,
     reset,
     close,

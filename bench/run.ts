@@ -4,7 +4,8 @@ import process from "node:process";
 import { parseArgs } from "node:util";
 import { drain } from "./drain.ts";
 import { isMet, type Ratio } from "./figures.ts";
-import { installPeers, prepareGround } from "./ground.ts";
+import { type Ground, installPeers, prepareGround } from "./ground.ts";
+import { history } from "./history.ts";
 import { latency } from "./latency.ts";
 import { endPrograms } from "./program.ts";
 import { showProgress } from "./progress.ts";
@@ -18,10 +19,13 @@ Benchmarks (all of them where none is named):
   drain      100,000 preloaded commands by one worker process
   latency    from the reply to a push to the handler's start
   snapshot   claims while another session holds a snapshot open
+  history    get, list, timeline and stats with ten million finished commands beside ten thousand; only where it is
+             named, since it writes them first: minutes, and some gigabytes of disk
 
 Options:
   --rounds <n>      how often each is measured (drain 5, latency 3, snapshot 1)
   --every-setting   drain: try every setting, not only the fastest
+  --history <n>     history: how many have finished, 100,000 to 100,000,000 (10,000,000); names that benchmark, too
   --help            show this
 
 It starts its own PostgreSQL, with durable settings, and installs bench/peers when that is missing.
@@ -30,17 +34,22 @@ Examples:
   npm run bench
   npm run bench -- drain --rounds 9
   npm run bench -- drain --every-setting --rounds 3
-  npm run bench -- latency snapshot`;
+  npm run bench -- latency snapshot
+  npm run bench -- --history 10000000`;
 
-const benchmarks = { drain, latency, snapshot };
-const defaultRounds = { drain: 5, latency: 3, snapshot: 1 };
-type Name = keyof typeof benchmarks;
+type Name = "drain" | "latency" | "snapshot" | "history";
+type Benchmark = (ground: Ground, options: { everySetting: boolean; count?: number }) => Promise<Ratio[]>;
+const benchmarks: Readonly<Record<Name, Benchmark>> = { drain, latency, snapshot, history };
+const defaultRounds: Readonly<Record<Name, number>> = { drain: 5, latency: 3, snapshot: 1, history: 3 };
+/** Those that run where none is named. */
+const usual: readonly Name[] = ["drain", "latency", "snapshot"];
 
 class UsageError extends Error {}
 
 function readArguments(args: string[]) {
   const options = {
     rounds: { type: "string" },
+    history: { type: "string" },
     "every-setting": { type: "boolean", default: false },
     help: { type: "boolean", short: "h", default: false },
   } as const;
@@ -59,14 +68,21 @@ function readArguments(args: string[]) {
   if (rounds !== undefined && !(Number.isInteger(rounds) && rounds >= 1 && rounds <= 100)) {
     throw new UsageError(`Cannot run "${values.rounds}" rounds: a number from 1 to 100 is wanted`);
   }
-  const names = (Object.keys(benchmarks) as Name[]).filter(
-    (name) => positionals.length === 0 || positionals.includes(name),
-  );
-  return { names, rounds, everySetting: values["every-setting"], help: values.help };
+  const count = values.history === undefined ? undefined : Number(values.history);
+  if (count !== undefined && !(Number.isInteger(count) && count >= 100_000 && count <= 100_000_000)) {
+    throw new UsageError(
+      `Cannot write a history of "${values.history}": a number from 100,000 to 100,000,000 is wanted`,
+    );
+  }
+  const named = count === undefined ? positionals : [...positionals, "history"];
+  const names = (Object.keys(benchmarks) as Name[]).filter((name) => {
+    return named.length === 0 ? usual.includes(name) : named.includes(name);
+  });
+  return { names, rounds, count, everySetting: values["every-setting"], help: values.help };
 }
 
 async function main(): Promise<void> {
-  const { names, rounds, everySetting, help } = readArguments(process.argv.slice(2));
+  const { names, rounds, count, everySetting, help } = readArguments(process.argv.slice(2));
   if (help) return console.log(usage);
   installPeers();
   const progress = showProgress();
@@ -77,7 +93,7 @@ async function main(): Promise<void> {
       await using ground = await prepareGround(rounds ?? defaultRounds[name], progress);
       const [version] = await ground.sql`show server_version`;
       progress.say(`${name}: PostgreSQL ${version?.server_version}, ${availableParallelism()} cores, load ${load()}`);
-      ratios.push(...(await benchmarks[name](ground, { everySetting })));
+      ratios.push(...(await benchmarks[name](ground, { everySetting, ...(count === undefined ? {} : { count }) })));
     }
   } finally {
     endPrograms();

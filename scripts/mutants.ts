@@ -333,6 +333,76 @@ const mutants: readonly Mutant[] = [
     to: "return value;",
     test: ["test/failure.test.ts"],
   },
+  {
+    rule: "a connection that did not answer goes back to the pool",
+    file: "adapters/node-postgres.ts",
+    from: "client.release(!isReusable || signal?.aborted === true);",
+    to: "client.release();",
+    test: ["test/adapters/connections.test.ts", "node-postgres: a statement on one"],
+  },
+  {
+    rule: "a LISTEN connection that ended is not opened again",
+    file: "adapters/keep-listening.ts",
+    from: "  void reconnect();\n",
+    to: "  void reconnect;\n",
+    test: ["test/adapters/node-postgres.test.ts", "listens on a connection"],
+  },
+  {
+    rule: "results read by the parsers of the process",
+    file: "adapters/node-postgres.ts",
+    from: "values: [...params], types }",
+    to: "values: [...params] }",
+    test: ["test/adapters/node-postgres.test.ts", "whatever parsers"],
+  },
+  {
+    rule: "a lost idle connection ends the process",
+    file: "adapters/node-postgres.ts",
+    from: '  target.on("error", ignore);\n',
+    to: "",
+    test: ["test/adapters/node-postgres.test.ts", "survives"],
+  },
+  {
+    rule: "a statement that a pooler has forgotten is an error",
+    file: "adapters/node-postgres.ts",
+    from: "if (!isForgotten(error)) throw error;",
+    to: "throw error;",
+    test: ["test/adapters/connections.test.ts", "as it is: everything works"],
+  },
+  {
+    rule: "a statement that missed its deadline goes on in the server",
+    file: "adapters/node-postgres.ts",
+    from: "    cancel(client);\n",
+    to: "",
+    test: ["test/adapters/node-postgres.test.ts", "cancels a statement"],
+  },
+  {
+    rule: "listening where statements go instead of where it was told to",
+    file: "adapters/node-postgres.ts",
+    from: "withListen(options.listen ?? pool,",
+    to: "withListen(pool,",
+    test: ["test/adapters/connections.test.ts", "node-postgres, unprepared: a direct"],
+  },
+  {
+    rule: "columns renamed by plugins",
+    file: "adapters/kysely.ts",
+    from: "transaction.withoutPlugins()",
+    to: "(transaction as any)",
+    test: ["test/adapters/transactions.test.ts", "Kysely"],
+  },
+  {
+    rule: "workers that idle ask for the fleet's duties",
+    file: "src/duties.ts",
+    from: "if (row.due_in_ms > longDoneMs) duty.rest?.();\n",
+    to: "",
+    test: ["test/idle.test.ts", "nothing due"],
+  },
+  {
+    rule: "workers that idle register their handlers",
+    file: "src/worker.ts",
+    from: "clock.now() - registeredAt < settings.idlePollMs",
+    to: "false",
+    test: ["test/idle.test.ts", "nothing due"],
+  },
 ];
 
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -340,8 +410,11 @@ const wanted = mutants.filter(({ rule }) => rule.includes(process.argv[2] ?? "")
 const copy = mkdtempSync(join(tmpdir(), "orchestratum-mutants-"));
 let bad = 0;
 
+/** Some mutants make a test wait for polls, and for its own limits, on each driver. */
+const limitMs = 480_000;
+
 function run(...args: string[]) {
-  return spawnSync(process.execPath, args, { cwd: copy, encoding: "utf8", timeout: 180_000 });
+  return spawnSync(process.execPath, args, { cwd: copy, encoding: "utf8", timeout: limitMs });
 }
 
 try {
@@ -372,7 +445,9 @@ try {
       const tested = run("node_modules/vitest/vitest.mjs", "run", testFile, ...(name ? ["-t", name] : []));
       const output = `${tested.stdout}${tested.stderr}`;
       const failed = Number(/(\d+) failed$/m.exec(output)?.[1] ?? 0);
-      if (failed > 0 || tested.signal) verdict = "noticed";
+      // A test that does not end has noticed, too; vitest turns the signal that then ends it into a code.
+      const isLate = (tested.error as { code?: unknown } | undefined)?.code === "ETIMEDOUT";
+      if (failed > 0 || tested.signal || isLate) verdict = "noticed";
       else verdict = /^0 passed/m.test(output) || tested.status !== 0 ? "no such test" : "SURVIVED";
       writeFileSync(path, original);
       if (file.startsWith("sql/")) run("--import", "tsx", "scripts/build-sql.ts");

@@ -30,8 +30,11 @@ export declare const outputOf: unique symbol;
  */
 export const kind: unique symbol = Symbol.for("orchestratum.kind");
 
+/** What this library makes. */
+export type Kind = "contract" | "handler" | "snooze" | "cancel" | "finished" | "event contract";
+
 /** Whether `value` was made by this library as the named kind of thing. Never throws, not even for a hostile proxy. */
-export function isKind(value: unknown, name: "contract" | "handler" | "snooze" | "cancel" | "finished"): boolean {
+export function isKind(value: unknown, name: Kind): boolean {
   if ((typeof value !== "object" && typeof value !== "function") || value === null) return false;
   try {
     return (value as { [kind]?: unknown })[kind] === name;

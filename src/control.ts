@@ -10,12 +10,14 @@ import type { AnyContract } from "./define-command.ts";
 import { encodeInput } from "./encode-command.ts";
 import type { CommandFilter } from "./filter.ts";
 import { type CommandStatus, getCommands } from "./get.ts";
+import { type Due, everyQueue } from "./hints.ts";
 import {
   maxBatchCommands,
   maxDelayMs,
   maxPriority,
   requireInteger,
   requireMs,
+  requireName,
   requireQueue,
   requireTime,
   shown,
@@ -39,8 +41,11 @@ export interface RetryOptions extends ActOptions {
  */
 export type RetryResult = "retried" | "unfinished" | "erased" | "unknown" | "busy";
 
-/** What a change of a waiting command came to: `running` and `finished` ones are left as they are. */
-export type AmendResult = "changed" | "running" | "finished" | "unknown" | "busy";
+/**
+ * What a change of a waiting command came to: `running` and `finished` ones are left as they are, and so is one that is
+ * `cancelling`: its cancellation was requested, its worker is gone, and the next claim ends it.
+ */
+export type AmendResult = "changed" | "running" | "cancelling" | "finished" | "unknown" | "busy";
 
 /**
  * What an erasure came to: `erased`, nothing of the data is left; `waiting` and `running`, the command, or a hook
@@ -57,6 +62,15 @@ export interface QueueState {
   readonly scheduled: number;
   readonly pending: number;
   readonly running: number;
+  /** Names that are paused by themselves, of those whose commands live in this queue. */
+  readonly pausedNames: readonly string[];
+}
+
+/** A name of commands that is paused. */
+export interface PausedName {
+  readonly name: string;
+  readonly pausedAt: Date;
+  readonly pausedBy: string | undefined;
 }
 
 /** Something that an operator did. */
@@ -64,10 +78,10 @@ export interface Act {
   readonly id: string;
   readonly at: Date;
   readonly by: string | undefined;
-  readonly kind: "cancel" | "retry" | "edit" | "reschedule" | "reprioritise" | "erase" | "pause" | "resume";
-  /** `{ ids }` (the first 20), `{ filter }` or `{ queue }`. */
+  readonly kind: "cancel" | "retry" | "edit" | "reschedule" | "reprioritise" | "erase" | "pause" | "resume" | "drop";
+  /** `{ ids }` (the first 20), `{ ids: [id], corrected: true }` where an input was replaced, `{ filter }`, `{ queue }` or `{ name }`. */
   readonly target: Readonly<Record<string, unknown>>;
-  /** How many commands it was; of a queue, how many waited in it. */
+  /** How many commands it was; of a pause, how many waited. */
   readonly affected: number;
 }
 
@@ -96,7 +110,8 @@ export interface Control {
   retry(filter: CommandFilter, options?: ActOptions & FilterOptions): Promise<FilterResult>;
 
   /**
-   * Replaces the input of a command that waits. It keeps its place.
+   * Replaces the input of a command that waits. It keeps its place. A push that is repeated with the first input, and the
+   * same id, is the repeat that it is: it changes nothing.
    *
    * @throws InvalidInputError for an input that the contract, where it is known here, or JSON refuses.
    */
@@ -130,6 +145,18 @@ export interface Control {
   /** Lets a queue go on, at once. False where it was not paused. */
   resumeQueue(queue: string, options?: ActOptions): Promise<boolean>;
 
+  /**
+   * Keeps commands of a name from being started, retries and hooks among them, in whatever queue, until it is resumed.
+   * What runs goes on. Workers know as with a queue. Each that comes due meanwhile is claimed, and put off with its
+   * attempt handed back, for as long as it has been put off before, five minutes at most: of a backlog that is large
+   * and paused for long, pause the queue. False where it was paused already.
+   */
+  pauseName(name: string, options?: ActOptions): Promise<boolean>;
+  /** Lets commands of a name go on, at once. It reads all live commands. False where it was not paused. */
+  resumeName(name: string, options?: ActOptions): Promise<boolean>;
+  /** The names that are paused, the first by the alphabet first. */
+  pausedNames(): Promise<PausedName[]>;
+
   /** Every queue that has live commands, or is paused. It counts all live commands. */
   queues(): Promise<QueueState[]>;
 
@@ -156,6 +183,13 @@ interface QueueRow {
   readonly scheduled: number;
   readonly pending: number;
   readonly running: number;
+  readonly paused_names: string;
+}
+
+interface PausedNameRow {
+  readonly name: string;
+  readonly paused_at: string;
+  readonly paused_by: string | null;
 }
 
 interface ActRow {
@@ -270,8 +304,11 @@ export function createControl(parts: ControlParts): Control {
   return {
     cancel: cancel as Control["cancel"],
     retry: retry as Control["retry"],
-    async edit(id, { input, by }) {
+    async edit(id, { input, by } = { input: undefined }) {
       requireBy("Cannot edit", by);
+      if (typeof id !== "string") {
+        throw new TypeError(`Cannot edit: the id of one command is wanted, got ${shown(id)}: edit each by itself`);
+      }
       const ids = idsOf("Cannot edit", id);
       if (input === undefined) throw new TypeError("Cannot edit: input must be given, got undefined");
       const change = await corrected("edit", id, input);
@@ -296,10 +333,39 @@ export function createControl(parts: ControlParts): Control {
       hints.paused(queue);
       return row?.changed === true;
     },
+    async pauseName(name, { by } = {}) {
+      requireName("Cannot pause", name);
+      requireBy(`Cannot pause "${name}"`, by);
+      const [row] = await database.run<{ changed: boolean }>("pauseName", [name, by ?? null]);
+      hints.paused(everyQueue);
+      return row?.changed === true;
+    },
+    async resumeName(name, { by } = {}) {
+      requireName("Cannot resume", name);
+      requireBy(`Cannot resume "${name}"`, by);
+      const [row] = await database.run<{ changed: boolean }>("resumeName", [name, by ?? null]);
+      // First, so that nobody puts off again what is released.
+      hints.paused(everyQueue);
+      for (let more = true; more; ) {
+        const rows = await database.run<Due>("releasePaused", [name]);
+        hints.due(rows);
+        more = rows.length > 0;
+      }
+      return row?.changed === true;
+    },
+    async pausedNames() {
+      const rows = await database.run<PausedNameRow>("listPausedNames", []);
+      return rows.map(({ name, paused_at, paused_by }) => ({
+        name,
+        pausedAt: parseTime(paused_at),
+        pausedBy: paused_by ?? undefined,
+      }));
+    },
     async queues() {
       const rows = await database.run<QueueRow>("listQueues", []);
-      return rows.map(({ paused_at, paused_by, ...row }) => ({
+      return rows.map(({ paused_at, paused_by, paused_names, ...row }) => ({
         ...row,
+        pausedNames: JSON.parse(paused_names) as string[],
         paused: paused_at !== null,
         pausedAt: paused_at === null ? undefined : parseTime(paused_at),
         pausedBy: paused_by ?? undefined,
@@ -320,7 +386,7 @@ export function createControl(parts: ControlParts): Control {
   };
 }
 
-function isFilter(attempt: string, given: unknown): given is CommandFilter {
+export function isFilter(attempt: string, given: unknown): given is CommandFilter {
   if (typeof given === "string" || Array.isArray(given)) return false;
   // Only a plain object: of a promise that nobody awaited, or a Set, no property would be seen, and all be meant.
   if (typeof given === "object" && given !== null) {
@@ -330,7 +396,7 @@ function isFilter(attempt: string, given: unknown): given is CommandFilter {
   throw new TypeError(`${attempt}: an id, a list of ids or a filter is wanted, got ${shown(given)}`);
 }
 
-function idsOf(attempt: string, given: unknown): readonly CommandId[] {
+export function idsOf(attempt: string, given: unknown): readonly CommandId[] {
   const ids: readonly unknown[] = Array.isArray(given) ? given : [given];
   for (const id of ids) if (!isUuid(id)) throw new TypeError(`${attempt}: an id is a UUID, got ${shown(id)}`);
   return ids as readonly CommandId[];
@@ -341,7 +407,7 @@ function answer<Result>(given: unknown, results: Map<string, Result>): Result | 
   return typeof given === "string" ? (results.get(given) as Result) : results;
 }
 
-function requireBy(attempt: string, by: unknown): void {
+export function requireBy(attempt: string, by: unknown): void {
   if (by === undefined) return;
   if (typeof by !== "string") throw new TypeError(`${attempt}: by must be a string, got ${shown(by)}`);
   if (by.length < 1 || by.length > 200) {

@@ -7,6 +7,7 @@ import type { Driver, Param, Queryable } from "./driver.ts";
 import type { Observer } from "./observation.ts";
 import { schemaSql } from "./schema-name.ts";
 import { queries } from "./sql.generated.ts";
+import { createWakeup } from "./wakeup.ts";
 
 /** A file of sql/queries. */
 export type Statement = keyof typeof queries;
@@ -27,6 +28,41 @@ export interface RunOptions {
   readonly db?: Queryable | undefined;
   /** @default 30_000 */
   readonly deadlineMs?: number;
+  /** Gives the statement up, with the signal's reason. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** A database for somebody who ends one day, and leaves no statement behind. */
+export interface OwnDatabase extends Database {
+  /**
+   * Lets what is under way be answered for `graceMs`, then gives it up, with `reason`, and refuses what is asked after
+   * that. Resolves when nothing is under way any more.
+   */
+  end(reason: Error, graceMs?: number): Promise<void>;
+}
+
+export function ownDatabase(database: Database, clock: Clock): OwnDatabase {
+  const controller = new AbortController();
+  const open = new Set<Promise<unknown>>();
+  return {
+    ...database,
+    run<Row>(statement: Statement, params: readonly Param[], options?: RunOptions): Promise<Row[]> {
+      const running = database.run<Row>(statement, params, { ...options, signal: controller.signal });
+      open.add(running);
+      const settled = () => void open.delete(running);
+      running.then(settled, settled);
+      return running;
+    },
+    async end(reason, graceMs = 0) {
+      if (open.size > 0) {
+        const grace = createWakeup(clock);
+        void Promise.allSettled(open).then(() => grace.raise());
+        await grace.sleep(graceMs);
+      }
+      controller.abort(reason);
+      await Promise.allSettled(open);
+    },
+  };
 }
 
 /** A statement was not answered within its deadline. Whether it took effect is unknown. */
@@ -60,10 +96,18 @@ export function createDatabase(driver: Driver, schema: string, clock: Clock, rep
     schema,
     async run<Row>(statement: Statement, params: readonly Param[], options: RunOptions = {}): Promise<Row[]> {
       const deadlineMs = options.deadlineMs ?? defaultDeadlineMs;
+      const { signal } = options;
+      signal?.throwIfAborted();
       const controller = new AbortController();
       const text = textOf(statement);
       let timer: Timer | undefined;
+      let giveUp = (): void => {};
       const late = new Promise<never>((_, reject) => {
+        giveUp = () => {
+          reject(signal?.reason);
+          controller.abort(signal?.reason);
+        };
+        signal?.addEventListener("abort", giveUp, { once: true });
         timer = clock.after(deadlineMs, () => {
           const error = new DatabaseUnresponsiveError(
             `Cannot run ${statement}: the database "${driver.name}" did not answer within ${deadlineMs} ms`,
@@ -82,6 +126,7 @@ export function createDatabase(driver: Driver, schema: string, clock: Clock, rep
         throw isMissing(error) ? notMigrated(schema, error) : error;
       } finally {
         timer?.cancel();
+        signal?.removeEventListener("abort", giveUp);
       }
     },
   };

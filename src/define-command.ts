@@ -257,8 +257,12 @@ export function defineCommands<const D extends Readonly<Record<string, Definitio
 }
 
 function commandName(key: string): string {
+  return snakeCase(key.replace(/(?<=.)Command$/, ""));
+}
+
+/** `ChargeCard` and `chargeCard` as `charge_card`. */
+export function snakeCase(key: string): string {
   return key
-    .replace(/(?<=.)Command$/, "")
     .replace(/([\p{Ll}\p{N}])(\p{Lu})/gu, "$1_$2")
     .replace(/(\p{Lu})(\p{Lu}\p{Ll})/gu, "$1_$2")
     .replace(/[-\s]+/g, "_")
@@ -270,7 +274,7 @@ export function isContract(value: unknown): value is AnyContract {
   return isKind(value, "contract");
 }
 
-function requireSchema(attempt: string, field: string, schema: Partial<StandardSchemaV1> | null | undefined): void {
+export function requireSchema(attempt: string, field: string, schema: Partial<StandardSchemaV1> | null | undefined): void {
   if (schema === undefined) return;
   if (typeof schema?.["~standard"]?.validate === "function") return;
   throw new TypeError(`${attempt}: ${field} must be a Standard Schema (valibot, zod, arktype), got ${shown(schema)}`);

@@ -1,17 +1,20 @@
 /**
- * Duties: background work of the fleet that one worker at a time does, under a lease of its own. Retention always; the
- * rescan of a queue while there is work in it, and once after the last; statistics while commands finish, until all of
- * them are counted, and with the polls of a worker that idles.
+ * Duties: background work of the fleet that one worker at a time does, under a lease of its own. The rescan of a queue
+ * while there is work in it, and once after the last; statistics while commands finish, until all of them are counted;
+ * retention; events, which are placed in the log where nobody reads it. A worker that idles does them with its polls.
  */
 import type { Clock } from "./clock.ts";
 import { type Database, repeatDelayMs } from "./database.ts";
 import { errorRecord } from "./failure.ts";
 import type { Observer } from "./observation.ts";
+import { placeAtOnce } from "./read-log.ts";
 import { createWakeup } from "./wakeup.ts";
 
 export interface Duties {
   /** There is work in a queue: it is to be rescanned. */
   worked(queue: string): void;
+  /** Resolves when they have been stopped; where they are done once, when all that were due have been. */
+  readonly done: Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -27,10 +30,15 @@ export interface DutiesOptions {
   readonly rescan: (queue: string) => Promise<Rescan>;
   /** How far behind the clock statistics stay: what a handler's transaction ends may appear that late, in ms. */
   readonly statisticsLagMs: number;
-  /** How long statistics rest while nothing ends here, in ms. */
+  /** How long retention and statistics rest while nothing ends here, in ms: a database that is left alone may sleep. */
   readonly statisticsRestMs: number;
   /** How many commands this worker has ended. */
   readonly ended: () => number;
+  /**
+   * Asks for each duty once, does those that are due, and ends. Rescans are not among them: whoever does not stay claims
+   * from below by itself. @default false
+   */
+  readonly once?: boolean;
 }
 
 /** What a rescan came to. */
@@ -48,6 +56,8 @@ interface Duty {
   askAt: number;
   /** Whether there can be nothing to do: asked instead of the database. @default never */
   rests?(): boolean;
+  /** Somebody else has just done it, or does: it rests here as if there had been nothing to do. */
+  rest?(): void;
   /** Does it, and answers in how many ms it is due again. */
   run(): Promise<number>;
 }
@@ -65,16 +75,22 @@ interface FoldRow {
   readonly later: boolean;
 }
 
+const never = Number.POSITIVE_INFINITY;
 const leaseMs = 60_000;
 const minRescanMs = 1_000;
 /** Not longer, whatever a rescan took: what it alone would find waits that long. */
 const maxRescanMs = 60_000;
+/** What is due this much later was done by somebody else: who did it asks when it is due again, give or take a statement. */
+const longDoneMs = 1_000;
 /** A duty that the table does not know (restored, truncated) is registered and asked for again after this time. */
 const askAgainMs = 5_000;
 /** Statistics are this much later than they need be, while commands finish. */
 const foldEveryMs = 10_000;
 /** And at most six times that when nothing has: what was cancelled where no worker is, say. */
 const quietFoldEveryMs = 60_000;
+/** Events that nobody reads are placed this often while there are some: what is read is placed by whoever reads. */
+const placeEveryMs = 10_000;
+const quietPlaceEveryMs = 60_000;
 /** As long as one run goes on while there is more to be counted: another duty, or `stop()`, waits for it. */
 const maxFoldMs = 5_000;
 
@@ -84,9 +100,10 @@ export function createDuties(options: DutiesOptions): Duties {
   let stopped = false;
 
   const duties = new Map<string, Duty>();
-  duties.set("retention", { name: "retention", wanted: true, askAt: clock.now(), run: retain });
+  duties.set("retention", retention());
   duties.set("statistics", statistics());
-  for (const queue of options.queues) {
+  duties.set("events", events());
+  for (const queue of options.once ? [] : options.queues) {
     const duty: Duty = {
       name: `rescan ${queue}`,
       wanted: false,
@@ -101,7 +118,29 @@ export function createDuties(options: DutiesOptions): Duties {
     duties.set(duty.name, duty);
   }
 
+  function retention(): Duty {
+    let quiet: { since: number; ended: number } | undefined;
+    return {
+      name: "retention",
+      wanted: true,
+      askAt: clock.now(),
+      rests: () =>
+        quiet !== undefined && options.ended() === quiet.ended && clock.now() < quiet.since + options.statisticsRestMs,
+      rest() {
+        quiet = { since: clock.now(), ended: options.ended() };
+      },
+      async run() {
+        const ended = options.ended();
+        const nextMs = await retain();
+        quiet = { since: clock.now(), ended };
+        return nextMs;
+      },
+    };
+  }
+
   async function retain(): Promise<number> {
+    // First: without the right to empty history, the rest of this fails.
+    await database.run("forgetWorkers", []);
     const [turn] = await database.run<{ turn_ms: number }>("historyTurn", []);
     // One slot a call, each in a statement of its own; there are 32.
     for (let slots = 0; slots < 32 && !stopped; slots++) {
@@ -114,6 +153,43 @@ export function createDuties(options: DutiesOptions): Duties {
     return Math.min(Math.max((turn?.turn_ms ?? 0) / 8, 60_000), 3_600_000);
   }
 
+  /** Events get their positions where nobody reads, and go where their retention is over. */
+  function events(): Duty {
+    let quietSince: number | undefined;
+    return {
+      name: "events",
+      wanted: true,
+      askAt: clock.now(),
+      rests: () => quietSince !== undefined && clock.now() < quietSince + options.statisticsRestMs,
+      rest() {
+        quietSince = clock.now();
+      },
+      async run() {
+        const startedAt = clock.now();
+        let placed = 0;
+        while (!stopped && clock.now() < startedAt + maxFoldMs) {
+          const [row] = await database.run<{ placed: number }>("sequenceEvents", [placeAtOnce]);
+          placed += row?.placed ?? 0;
+          if ((row?.placed ?? 0) < placeAtOnce) break;
+        }
+        quietSince = placed === 0 ? clock.now() : undefined;
+        const [turn] = await database.run<{ turn_ms: number | null }>("eventsTurn", []);
+        if (turn?.turn_ms !== null) await expireEvents();
+        return placed === 0 ? quietPlaceEveryMs : placeEveryMs;
+      },
+    };
+  }
+
+  async function expireEvents(): Promise<void> {
+    for (let slots = 0; slots < 16 && !stopped; slots++) {
+      const [expired] = await database.run<{ slot: number | null }>("expireEvents", []);
+      if (expired?.slot === null) break;
+    }
+    for (const { slot, oldest } of await database.run<{ slot: number; oldest: string }>("overdueEvents", [])) {
+      report({ type: "events_overdue", slot, oldest });
+    }
+  }
+
   function statistics(): Duty {
     /** When all was counted that had ended, and how many had ended here by then. */
     let quiet: { since: number; ended: number } | undefined;
@@ -123,6 +199,9 @@ export function createDuties(options: DutiesOptions): Duties {
       askAt: clock.now(),
       rests: () =>
         quiet !== undefined && options.ended() === quiet.ended && clock.now() < quiet.since + options.statisticsRestMs,
+      rest() {
+        quiet = { since: clock.now(), ended: options.ended() };
+      },
       async run() {
         const ended = options.ended();
         const startedAt = clock.now();
@@ -141,7 +220,8 @@ export function createDuties(options: DutiesOptions): Duties {
   }
 
   async function loop(): Promise<void> {
-    for (let attempt = 1; !stopped; attempt++) {
+    // Once: they were registered before, most likely; what is not is found out by asking.
+    for (let attempt = 1; !stopped && !options.once; attempt++) {
       try {
         await register();
         break;
@@ -150,11 +230,13 @@ export function createDuties(options: DutiesOptions): Duties {
         await wakeup.sleep(repeatDelayMs(clock, attempt, 5_000));
       }
     }
+    let rounds = 0;
     for (let attempt = 0; !stopped; ) {
       const now = clock.now();
       const wanted = [...duties.values()].filter((duty) => duty.wanted);
       for (const duty of wanted) if (duty.askAt <= now && duty.rests?.()) duty.askAt = now + foldEveryMs;
       const askAt = Math.min(...wanted.map((duty) => duty.askAt));
+      if (options.once && askAt === never) return;
       if (askAt > now) {
         await wakeup.sleep(askAt - now);
         continue;
@@ -168,13 +250,26 @@ export function createDuties(options: DutiesOptions): Duties {
         for (const row of rows) {
           const duty = duties.get(row.name);
           // Not at once again, or two workers that are due together ask in turns as fast as they can.
-          if (duty && !row.taken) duty.askAt = asked + Math.max(row.due_in_ms, 50) * (1 + clock.random() / 10);
+          if (!duty || row.taken) continue;
+          duty.askAt = asked + Math.max(row.due_in_ms, 50) * (1 + clock.random() / 10);
+          if (row.due_in_ms > longDoneMs) duty.rest?.();
         }
         if (rows.length < names.length) await register();
-        for (const row of rows) if (row.taken) await perform(duties.get(row.name) as Duty, row.fence);
+        for (const row of rows) {
+          if (!row.taken) continue;
+          if (stopped) await database.run("returnDuty", [worker, row.name, row.fence]);
+          else await perform(duties.get(row.name) as Duty, row.fence);
+        }
         attempt = 0;
+        if (!options.once) continue;
+        // One is leased a call. What is somebody else's at this moment is done there.
+        const isDone = rows.length === names.length && !rows.some((row) => row.taken);
+        if (isDone || ++rounds > 2 * duties.size) return;
+        for (const duty of due) duty.askAt = rows.some((row) => row.taken && row.name === duty.name) ? never : now;
       } catch (error) {
+        if (stopped) return;
         report({ type: "database_trouble", operation: "takeDuty", error, attempt: ++attempt });
+        if (options.once) return;
         await wakeup.sleep(repeatDelayMs(clock, attempt, 5_000));
       }
     }
@@ -192,6 +287,7 @@ export function createDuties(options: DutiesOptions): Duties {
       nextMs = 10_000;
     }
     const durationMs = clock.now() - startedAt;
+    // In case that the statement below fails; where it does not, not before the table says so.
     duty.askAt = clock.now() + nextMs;
     report({
       type: "duty_finished",
@@ -201,10 +297,12 @@ export function createDuties(options: DutiesOptions): Duties {
     });
     const message = failure === undefined ? null : errorRecord(failure).message;
     await database.run("finishDuty", [worker, duty.name, fence, nextMs, durationMs, message]);
+    duty.askAt = clock.now() + nextMs;
   }
 
   const done = loop();
   return {
+    done,
     worked(queue) {
       const duty = duties.get(`rescan ${queue}`);
       if (!duty || duty.wanted) return;

@@ -67,7 +67,11 @@ export function encodeCommand(command: Command, options: EncodeOptions = {}): En
   const { contract, input } = command;
   // All but the input first: it is cheap, and a schema may take its time.
   const head = encodeHead(command, options);
-  const metadata = encodeMetadata(command, options);
+  const metadata = encodeMetadata(
+    `Cannot push command "${contract.name}"`,
+    [options.inherited, options.defaults?.metadata, command.options.metadata],
+    options.inherited !== undefined,
+  );
   const text = input === undefined ? noInput : toJson(input, maxInputBytes);
 
   const encoded = (issues: readonly Issue[]): EncodedCommand => {
@@ -117,16 +121,16 @@ export async function encodeInput(
 /** A command without input has no such key. */
 const noInput: JsonText = { json: "", bytes: 0 };
 
-function isWalkable(text: JsonText | JsonRefusal): boolean {
+export function isWalkable(text: JsonText | JsonRefusal): boolean {
   return text.issues === undefined || text.walkable;
 }
 
-function issuesOf(result: Validated<unknown>): readonly Issue[] {
+export function issuesOf(result: Validated<unknown>): readonly Issue[] {
   return result.issues ?? [];
 }
 
 /** All issues; of two at one place the first, which says how such a thing travels. */
-function merged(first: readonly Issue[], second: readonly Issue[]): readonly Issue[] {
+export function merged(first: readonly Issue[], second: readonly Issue[]): readonly Issue[] {
   const paths = new Set(first.map(({ path }) => path));
   return [...first, ...second.filter(({ path }) => !paths.has(path))];
 }
@@ -194,15 +198,26 @@ const none: CommandOptions = Object.freeze({});
 /** Room for a correlation id and a causation id. */
 const inheritedIdsBytes = 200;
 
+/** Room for a trace context, of which W3C wants 512 characters of state to be carried: tracing must not fail a push. */
+const traceContextBytes = 600;
+
 /** What of the metadata is text, where it is there at all. */
 const texts = ["correlationId", "causationId", "source", "issuedAt", "traceparent", "tracestate"] as const;
 
-function encodeMetadata({ contract, options }: Command, { defaults, inherited }: EncodeOptions): JsonText | undefined {
-  if (options.metadata === undefined && defaults?.metadata === undefined && inherited === undefined) return undefined;
-  const attempt = `Cannot push command "${contract.name}"`;
+/**
+ * Metadata as JSON, later layers laid over earlier ones key by key; undefined where there is none.
+ *
+ * @throws TypeError for what is no metadata, RangeError for what is too large.
+ */
+export function encodeMetadata(
+  attempt: string,
+  layers: readonly unknown[],
+  isInherited: boolean,
+): JsonText | undefined {
+  if (layers.every((layer) => layer === undefined)) return undefined;
   // Without a prototype, so that a key named __proto__ stays a key, and is refused as one.
   const metadata: Record<string, unknown> = Object.create(null);
-  for (const layer of [inherited, defaults?.metadata, options.metadata] as unknown[]) {
+  for (const layer of layers) {
     if (layer === undefined) continue;
     if (typeof layer !== "object" || layer === null || Array.isArray(layer)) {
       throw new TypeError(`${attempt}: metadata must be an object, got ${shown(layer)}`);
@@ -220,7 +235,10 @@ function encodeMetadata({ contract, options }: Command, { defaults, inherited }:
     );
   }
   // What a parent was allowed its follow-ups inherit, and two ids beside it.
-  const text = toJson(metadata, inherited === undefined ? maxMetadataBytes : maxMetadataBytes + inheritedIdsBytes);
+  let limit = maxMetadataBytes;
+  if (isInherited) limit += inheritedIdsBytes;
+  if (metadata.traceparent !== undefined) limit += traceContextBytes;
+  const text = toJson(metadata, limit);
   if (text.issues === undefined) return text.json === "{}" ? undefined : text;
   if (text.tooLarge) throw new RangeError(`${attempt}: metadata must have at most ${maxMetadataBytes} bytes as JSON`);
   throw new TypeError(`${attempt}: its metadata is invalid: ${formatIssues(text.issues)}`);

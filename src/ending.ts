@@ -1,7 +1,7 @@
 /** What a lease ends with: from what a handler did, or from what was done to it, to what the finish records. */
 import { type Backoff, backoffMs } from "./backoff.ts";
 import type { ExecutionResult, Success } from "./execute.ts";
-import { errorRecord } from "./failure.ts";
+import { errorRecord, retryAfterOf } from "./failure.ts";
 import type { Outcome } from "./finish.ts";
 import type { ClaimedRow, Lease } from "./lease.ts";
 
@@ -33,10 +33,11 @@ export function endingOf(lease: Lease, result: ExecutionResult, random: () => nu
   }
 }
 
-export function succeededEnding({ output, followUps }: Success): Ending {
+export function succeededEnding({ output, followUps, events }: Success): Ending {
   return {
     verdict: "succeeded",
     output,
+    events: events.map((event) => event.json),
     followUps: followUps.map((command) => command.json),
     followUpQueues: followUps.map((command) => command.queue),
   };
@@ -63,7 +64,8 @@ function retriedOr(
 ): Ending {
   if (permanent || row.attempt >= row.max_attempts) return { verdict: final, error: record };
   const backoff: Backoff = handler?.contract.defaults.backoff ?? {};
-  return { verdict: "retry", error: record, delayMs: backoffMs(backoff, row.attempt, error, random) };
+  const delayMs = Math.max(backoffMs(backoff, row.attempt, error, random), retryAfterOf(error));
+  return { verdict: "retry", error: record, delayMs };
 }
 
 export function cancelledEnding(error?: unknown): Ending {

@@ -1,17 +1,17 @@
 /** Running a handler once, without the queue: for tests, scripts, and whoever wants the outcome at once. */
+import { type AttemptFacts, attemptOnce } from "./attempt-once.ts";
 import type { Clock } from "./clock.ts";
 import { type Command, isCommand, isKind, type Metadata, type OutputOf } from "./command.ts";
+import type { NewEvent } from "./define-event.ts";
 import { encodeCommand } from "./encode-command.ts";
-import { type Execution, type ExecutionResult, execute, metadataOf, parseOutput } from "./execute.ts";
+import { type ExecutionResult, metadataOf, parseOutput } from "./execute.ts";
 import { type ErrorRecord, errorRecord } from "./failure.ts";
-import type { Handler, Logger } from "./handler.ts";
-import { toJson } from "./json.ts";
-import { AttemptAbortedError } from "./lease.ts";
-import { maxProgressBytes, requireInteger, shown } from "./limits.ts";
+import type { Handler } from "./handler.ts";
+import type { AttemptAbortedError } from "./lease.ts";
+import { requireInteger, shown } from "./limits.ts";
 import type { Observer } from "./observation.ts";
 import type { Registry } from "./registry.ts";
 import { uuidv7 } from "./uuid.ts";
-import { formatIssues } from "./validate.ts";
 
 export interface ExecuteOptions {
   /** The attempt that the handler is told, 1 to 32,767. @default 1 */
@@ -37,6 +37,8 @@ export interface Executed<Output = unknown> {
   readonly outcome: ExecuteOutcome<Output>;
   /** Those of the handler and `onSuccess` where it succeeded, else those of the hook that ran. */
   readonly followUps: readonly FollowUp[];
+  /** The events that would have been published, as `followUps`. They can be looked at, and published as they are. */
+  readonly events: readonly NewEvent[];
   /** What became of `onFailure` or `onCancellation`, where one ran. */
   readonly hook: { readonly kind: "failure" | "cancellation"; readonly outcome: ExecuteOutcome } | undefined;
 }
@@ -72,71 +74,32 @@ export interface ExecuteOnceParts {
 export function createExecuteOnce({ handlers, registry, clock, report }: ExecuteOnceParts): ExecuteOnce {
   const given = new Map(Array.from(handlers, ([own, running]) => [running, own]));
 
-  /** One attempt, which is over at its timeout whatever the handler does. */
   async function attempt(
     handler: Handler,
-    facts: Pick<Execution, "id" | "name" | "version" | "hook" | "attempt" | "parentId" | "input" | "metadata">,
+    facts: Omit<AttemptFacts, "fence">,
     timeoutMs: number,
     signal: AbortSignal | undefined,
-  ): Promise<{ result: ExecutionResult; followUps: FollowUp[]; reason: AttemptAbortedError | undefined }> {
-    const controller = new AbortController();
+  ): Promise<{
+    result: ExecutionResult;
+    followUps: FollowUp[];
+    events: NewEvent[];
+    reason: AttemptAbortedError | undefined;
+  }> {
     const followUps: FollowUp[] = [];
-    const log =
-      (level: keyof Logger): Logger[keyof Logger] =>
-      (message, fields) => {
-        const { id, name } = facts;
-        report({
-          type: "log",
-          level,
-          message,
-          ...(fields ? { fields } : {}),
-          id,
-          name,
-          fence: 1,
-          attempt: facts.attempt,
-        });
-      };
-    let over = false;
-    let reason: AttemptAbortedError | undefined;
-    const abort = (code: AttemptAbortedError["code"], message: string): AttemptAbortedError => {
-      reason ??= new AttemptAbortedError(code, message);
-      controller.abort(reason);
-      return reason;
-    };
-    const cancelled = (): void => void abort("ORCHESTRATUM_CANCELLED", "Its cancellation was requested");
-    if (signal?.aborted) cancelled();
-    signal?.addEventListener("abort", cancelled, { once: true });
-    let timeOut: (result: ExecutionResult) => void = () => {};
-    const timedOut = new Promise<ExecutionResult>((resolve) => {
-      timeOut = resolve;
-    });
-    const timer = clock.after(timeoutMs, () => {
-      const error = abort("ORCHESTRATUM_TIMED_OUT", `The attempt took longer than its timeout of ${timeoutMs} ms`);
-      timeOut({ kind: "failed", error, permanent: false });
-    });
-    const execution: Execution = {
-      ...facts,
-      fence: 1,
-      deadline: new Date(Date.now() + timeoutMs),
-      signal: controller.signal,
-      progress: (value) => {
-        const text = toJson(value, maxProgressBytes);
-        if (!text.issues) return;
-        throw new TypeError(`Cannot note the progress of command "${facts.name}": ${formatIssues(text.issues)}`);
+    const events: NewEvent[] = [];
+    const { result, reason } = await attemptOnce(
+      handler,
+      { ...facts, fence: 1 },
+      {
+        clock,
+        report,
+        timeoutMs,
+        signal,
+        followed: (command, id, inherited) => void followUps.push(followUpOf(command, id, inherited)),
+        published: (event, id, inherited) => void events.push(eventOf(event, id, inherited)),
       },
-      logger: { debug: log("debug"), info: log("info"), warn: log("warn"), error: log("error") },
-      followed: (command, id, inherited) => {
-        if (!over) followUps.push(followUpOf(command, id, inherited));
-      },
-    };
-    try {
-      const result = await Promise.race([execute(handler, execution), timedOut]);
-      return { result, followUps: result.kind === "succeeded" ? followUps : [], reason };
-    } finally {
-      over = true;
-      timer.cancel();
-      signal?.removeEventListener("abort", cancelled);
-    }
+    );
+    return { result, ...(result.kind === "succeeded" ? { followUps, events } : { followUps: [], events: [] }), reason };
   }
 
   async function executeOnce(command: Command, options: ExecuteOptions = {}): Promise<Executed> {
@@ -153,19 +116,19 @@ export function createExecuteOnce({ handlers, registry, clock, report }: Execute
         `Cannot execute command "${contract.name}" version ${contract.version}: no handler is registered here, pass one to createOrchestrator`,
       );
     }
-    const { id, json } = await encodeCommand(command);
+    const { id, queue, json } = await encodeCommand(command);
     const row = JSON.parse(json) as { input?: unknown; null_input?: true; metadata?: unknown; timeout_ms?: number };
     const raw = row.null_input ? null : row.input;
     const metadata = row.metadata === undefined ? null : JSON.stringify(row.metadata);
     const timeoutMs = row.timeout_ms ?? 60_000;
     const { name, version } = contract;
     const input = raw === undefined ? null : JSON.stringify(raw);
-    const facts = { id, name, version, hook: null, attempt: number, parentId: null, input, metadata };
-    const { result, followUps, reason } = await attempt(handler, facts, timeoutMs, signal);
+    const facts = { id, name, version, hook: null, attempt: number, parentId: null, input, metadata, queue };
+    const { result, followUps, events, reason } = await attempt(handler, facts, timeoutMs, signal);
     const outcome = await outcomeOf(handler, result, reason);
     const kind = hookAfter(outcome);
     const hook = kind === "failure" ? handler.onFailure : kind && handler.onCancellation;
-    if (!kind || !hook) return { outcome, followUps, hook: undefined };
+    if (!kind || !hook) return { outcome, followUps, events, hook: undefined };
 
     const error = "error" in outcome ? outcome.error : undefined;
     const ended = await attempt(
@@ -183,7 +146,7 @@ export function createExecuteOnce({ handlers, registry, clock, report }: Execute
       undefined,
     );
     const hookOutcome = await outcomeOf(handler, ended.result, ended.reason, true);
-    return { outcome, followUps: ended.followUps, hook: { kind, outcome: hookOutcome } };
+    return { outcome, followUps: ended.followUps, events: ended.events, hook: { kind, outcome: hookOutcome } };
   }
 
   return {
@@ -203,6 +166,15 @@ function followUpOf(command: Command, id: string | undefined, inherited: Metadat
   const metadata = { ...inherited, ...command.options.metadata };
   const options = Object.freeze({ ...command.options, ...(id === undefined ? {} : { id }), metadata });
   return Object.freeze({ ...command, name: command.contract.name, options });
+}
+
+/** An event with what it inherits written to it, and the id that the handler was promised. */
+function eventOf(event: NewEvent, id: string | undefined, inherited: Metadata): NewEvent {
+  const metadata = { ...inherited, ...event.options.metadata };
+  return Object.freeze({
+    ...event,
+    options: Object.freeze({ ...event.options, ...(id === undefined ? {} : { id }), metadata }),
+  });
 }
 
 async function outcomeOf(

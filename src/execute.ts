@@ -4,7 +4,9 @@
  */
 import { type Command, type CommandId, isCommand, isKind, kind, type Metadata } from "./command.ts";
 import type { Queryable } from "./driver.ts";
+import { isNewEvent, type NewEvent } from "./define-event.ts";
 import { type EncodedCommand, encodeCommand } from "./encode-command.ts";
+import { type EncodedEvent, encodeEvent } from "./encode-event.ts";
 import type { ErrorRecord } from "./failure.ts";
 import { isPermanentFailure } from "./failure.ts";
 import type {
@@ -13,6 +15,7 @@ import type {
   CancellationContext,
   FailureContext,
   Finished,
+  FinishOptions,
   FollowUps,
   Handler,
   HandlerContext,
@@ -22,8 +25,11 @@ import type {
 } from "./handler.ts";
 import { isCancel, isSnooze } from "./handler.ts";
 import { toJson } from "./json.ts";
-import { maxBatchBytes, maxFollowUps, maxOutputBytes } from "./limits.ts";
+import { maxBatchBytes, maxFollowUps, maxOutputBytes, maxPublished, shown } from "./limits.ts";
 import { type Attempted, type Executing, executeWithin, type Middleware } from "./middleware.ts";
+import { type EncodedAppend, encodeAppends } from "./publish.ts";
+import { InvalidEventError, type RecordedEvent } from "./recorded-event.ts";
+import { deliveredEvent } from "./subscribe.ts";
 import { uuidv7 } from "./uuid.ts";
 import { formatIssues, validate } from "./validate.ts";
 
@@ -38,8 +44,11 @@ export interface Execution {
   readonly parentId: string | null;
   /** JSON, as it was pushed; null where there is none. */
   readonly input: string | null;
-  /** JSON. */
-  readonly metadata: string | null;
+  /** JSON. Middleware may write another before the handler looks. */
+  metadata: string | null;
+  readonly queue: string;
+  /** Undefined where it runs without the queue. */
+  readonly worker: string | undefined;
   // Made when somebody looks at them: most handlers do not, and each costs as much as the rest of a small command.
   readonly deadline: Date;
   readonly signal: AbortSignal;
@@ -49,6 +58,10 @@ export interface Execution {
   readonly record?: (db: Queryable, success: Success) => Promise<void>;
   /** Is told of each follow-up, with the id it was promised and the metadata it inherits. */
   readonly followed?: (command: Command, id: string | undefined, inherited: Metadata) => void;
+  /** The same of each event. */
+  readonly published?: (event: NewEvent, id: string | undefined, inherited: Metadata) => void;
+  /** Reads an event that is too large to travel with its delivery. Absent where there is no database. */
+  readonly readEvent?: (id: string) => Promise<RecordedEvent>;
 }
 
 /** What an attempt that succeeds leaves behind. */
@@ -56,6 +69,9 @@ export interface Success {
   /** JSON; undefined where the contract has no output. */
   readonly output: string | undefined;
   readonly followUps: readonly EncodedCommand[];
+  readonly events: readonly EncodedEvent[];
+  /** What goes to streams, within the handler's own transaction. */
+  readonly appends?: readonly EncodedAppend[];
 }
 
 /** How an attempt came out. */
@@ -93,7 +109,10 @@ async function attemptWithin(
     return result;
   };
   try {
-    return await executeWithin(middleware, new WithinContext(execution), inner, attempted);
+    const change = (metadata: Metadata) => {
+      execution.metadata = JSON.stringify(metadata);
+    };
+    return await executeWithin(middleware, new WithinContext(execution), inner, attempted, change);
   } catch (error) {
     const isRecorded = (result as ExecutionResult | undefined)?.kind === "finished";
     return { kind: isRecorded ? "finished" : "failed", error, permanent: isPermanentFailure(error) };
@@ -118,7 +137,10 @@ async function attempt(handler: Handler, execution: Execution): Promise<Executio
   const followUps = new Followers(execution);
   try {
     if (execution.hook) return await executeHook(handler, execution, followUps);
-    const parsed = parseInput(handler, execution.name, execution.version, parseJson(execution.input));
+    const raw = parseJson(execution.input);
+    const parsed = handler.subscription
+      ? deliveredEvent(handler.subscription, raw, (id) => readEvent(execution, id))
+      : parseInput(handler, execution.name, execution.version, raw);
     const input = parsed instanceof Promise ? await parsed : parsed;
     const context = new Context(input, execution, followUps, handler);
     const returned = await handler.run(context);
@@ -129,7 +151,10 @@ async function attempt(handler: Handler, execution: Execution): Promise<Executio
     return { kind: "succeeded", ...(await successOf(handler, execution, followUps, input, returned)) };
   } catch (error) {
     followUps.close();
-    const permanent = isPermanentFailure(error) || (error instanceof ContractError && error.code === invalidInput);
+    const permanent =
+      isPermanentFailure(error) ||
+      error instanceof InvalidEventError ||
+      (error instanceof ContractError && error.code === invalidInput);
     return { kind: followUps.recorded ? "finished" : "failed", error, permanent };
   }
 }
@@ -153,7 +178,7 @@ async function successOf(
       ),
     );
   }
-  return { output, followUps: followUps.size === 0 ? none : await followUps.all() };
+  return { output, ...(followUps.isEmpty ? nothing : await followUps.all()) };
 }
 
 /** The transaction in which the outcome was recorded did not commit. */
@@ -173,7 +198,12 @@ export function rolledBack(name: string): ExecutionResult {
 const finished: Finished = Object.freeze({ [kind]: "finished" as const });
 
 const invalidInput = "invalid_input";
-const none: readonly EncodedCommand[] = [];
+const nothing: Pick<Success, "followUps" | "events"> = { followUps: [], events: [] };
+
+async function readEvent(execution: Execution, id: string): Promise<RecordedEvent> {
+  if (execution.readEvent) return await execution.readEvent(id);
+  throw new TypeError(`Cannot execute command "${execution.name}": it carries the id of an event, and there is no store`);
+}
 
 /** A hook that is a command of its own. Its input tells of the command that ended; a hook that is gone succeeds. */
 async function executeHook(handler: Handler, execution: Execution, followUps: Followers): Promise<ExecutionResult> {
@@ -195,7 +225,7 @@ async function executeHook(handler: Handler, execution: Execution, followUps: Fo
       ? handler.onFailure?.(context as FailureContext)
       : handler.onCancellation?.(context as CancellationContext)),
   );
-  return { kind: "succeeded", output: undefined, followUps: await followUps.all() };
+  return { kind: "succeeded", output: undefined, ...(await followUps.all()) };
 }
 
 function parseJson(text: string | null): unknown {
@@ -261,10 +291,11 @@ export async function parseOutput(contract: Handler["contract"], output: string 
   return value;
 }
 
-/** The commands that are to follow an attempt that succeeds, whoever asked for them. */
+/** The commands that are to follow an attempt that succeeds, and the events it publishes, whoever asked for them. */
 class Followers {
   readonly #execution: Execution;
   #commands: Awaitable<EncodedCommand>[] | undefined;
+  #events: Awaitable<EncodedEvent>[] | undefined;
   #inherited: Metadata | undefined;
   #closed = false;
   /** Whether an outcome was recorded within a transaction of the handler's. */
@@ -276,17 +307,41 @@ class Followers {
     this.#execution = execution;
   }
 
-  get size(): number {
-    return this.#commands?.length ?? 0;
+  get isEmpty(): boolean {
+    return this.#commands === undefined && this.#events === undefined;
+  }
+
+  /** How much there is, for {@link rewind}. */
+  get size(): readonly [commands: number, events: number] {
+    return [this.#commands?.length ?? 0, this.#events?.length ?? 0];
+  }
+
+  publish(events: readonly NewEvent[]): { readonly id: string }[] {
+    this.#requireOpen("publish an event");
+    return events.map((event) => {
+      const newId = uuidv7();
+      this.#encodeEvent(event, newId);
+      return { id: newId };
+    });
+  }
+
+  #requireOpen(attempt: string): void {
+    if (this.#closed) {
+      throw new Error(`Cannot ${attempt} of command "${this.#execution.name}": its handler has returned already`);
+    }
+    if (this.finishing || this.recorded) {
+      throw new Error(`Cannot ${attempt} of command "${this.#execution.name}" after its finish(db, output)`);
+    }
+  }
+
+  /** As push and publish, under an id that was promised elsewhere. */
+  pushAs(followUp: Command | NewEvent, id: string = uuidv7()): void {
+    if (isNewEvent(followUp)) this.#encodeEvent(followUp, id);
+    else this.#encode(followUp, id);
   }
 
   push(command: Command): { readonly id: CommandId<never> } {
-    if (this.#closed) {
-      throw new Error(`Cannot push a follow-up of command "${this.#execution.name}": its handler has returned already`);
-    }
-    if (this.finishing || this.recorded) {
-      throw new Error(`Cannot push a follow-up of command "${this.#execution.name}" after its finish(db, output)`);
-    }
+    this.#requireOpen("push a follow-up");
     const newId = uuidv7();
     this.#encode(command, newId);
     return { id: newId as CommandId<never> };
@@ -295,20 +350,45 @@ class Followers {
   add(followUps: FollowUps): void {
     if (followUps === undefined || followUps === null) return;
     if (isCommand(followUps)) return this.#encode(followUps);
+    if (isNewEvent(followUps)) return this.#encodeEvent(followUps);
     if (!Array.isArray(followUps)) {
       const got = isKind(followUps, "contract") ? "a contract: call it with an input" : typeof followUps;
-      throw new TypeError(`Cannot follow command "${this.#execution.name}": its hook must return commands, got ${got}`);
+      throw new TypeError(`Cannot follow command "${this.#execution.name}": its hook must return commands or events, got ${got}`);
     }
-    for (const command of followUps as readonly Command[]) this.#encode(command);
+    for (const one of followUps as readonly (Command | NewEvent)[]) {
+      if (isNewEvent(one)) this.#encodeEvent(one);
+      else this.#encode(one);
+    }
   }
 
   close(): void {
     this.#closed = true;
   }
 
-  /** Forgets what came after the first `size`. */
-  rewind(size: number): void {
-    this.#commands?.splice(size);
+  /** Forgets what came after `size`. */
+  rewind([commands, events]: readonly [commands: number, events: number]): void {
+    this.#commands?.splice(commands);
+    this.#events?.splice(events);
+  }
+
+  /** What follows inherits from this command, whose id is its cause. */
+  get inherited(): Metadata {
+    this.#inherited ??= { ...metadataOf(this.#execution), causationId: this.#execution.id };
+    return this.#inherited;
+  }
+
+  #encodeEvent(event: NewEvent, newId?: string): void {
+    this.#events ??= [];
+    const { id, name } = this.#execution;
+    if (this.#events.length >= maxPublished) {
+      throw new RangeError(
+        `Cannot publish more than ${maxPublished} events of command "${name}": let a command go on with the rest`,
+      );
+    }
+    const encoded = encodeEvent(event, { inherited: this.inherited, parentId: id, newId });
+    this.#execution.published?.(event, newId, this.inherited);
+    if (encoded instanceof Promise) encoded.catch(() => {});
+    this.#events.push(encoded);
   }
 
   #encode(command: Command, newId?: string): void {
@@ -318,25 +398,28 @@ class Followers {
         `Cannot follow command "${this.#execution.name}" by more than ${maxFollowUps} commands: let a command go on with the rest`,
       );
     }
-    this.#inherited ??= { ...metadataOf(this.#execution), causationId: this.#execution.id };
-    const encoded = encodeCommand(command, { inherited: this.#inherited, followUp: true, newId });
-    this.#execution.followed?.(command, newId, this.#inherited);
+    const encoded = encodeCommand(command, { inherited: this.inherited, followUp: true, newId });
+    this.#execution.followed?.(command, newId, this.inherited);
     // A refusal that comes later is met by all(); until then it must not count as unhandled.
     if (encoded instanceof Promise) encoded.catch(() => {});
     this.#commands.push(encoded);
   }
 
-  async all(): Promise<EncodedCommand[]> {
+  async all(): Promise<Pick<Success, "followUps" | "events">> {
     const { id, name } = this.#execution;
     const encoded = await Promise.all(this.#commands ?? []);
+    const events = await Promise.all(this.#events ?? []);
     let bytes = 0;
-    for (const command of encoded) bytes += command.bytes;
+    for (const one of [...encoded, ...events]) bytes += one.bytes;
     if (bytes > maxBatchBytes) {
       throw new RangeError(
-        `Cannot follow command "${name}" by ${bytes} bytes of commands: at most ${maxBatchBytes} are allowed, let a command go on with the rest`,
+        `Cannot follow command "${name}" by ${bytes} bytes of commands and events: at most ${maxBatchBytes} are allowed, let a command go on with the rest`,
       );
     }
-    return encoded.map((command) => ({ ...command, json: `{"parent_id":"${id}",${command.json.slice(1)}` }));
+    const followUps = encoded.map((command) => {
+      return { ...command, json: `{"parent_id":"${id}",${command.json.slice(1)}` };
+    });
+    return { followUps, events };
   }
 }
 
@@ -361,6 +444,12 @@ class Context implements HandlerContext {
     this.#followUps = followUps;
     this.#handler = handler;
   }
+  static executionOf(context: object): Execution | undefined {
+    return #execution in context ? context.#execution : undefined;
+  }
+  static pushAs(context: object, followUp: Command | NewEvent, id: string | undefined): void {
+    if (#followUps in context) context.#followUps.pushAs(followUp, id);
+  }
   get metadata(): Metadata {
     return metadataOf(this.#execution);
   }
@@ -376,11 +465,18 @@ class Context implements HandlerContext {
   get progress(): (value: unknown) => void {
     return this.#execution.progress;
   }
+  /** What a subscription's handler gets. */
+  get event(): unknown {
+    return this.input;
+  }
   get push(): HandlerContext["push"] {
     return (command) => this.#followUps.push(command);
   }
+  get publish(): HandlerContext["publish"] {
+    return (...events) => this.#followUps.publish(events);
+  }
   get finish(): HandlerContext["finish"] {
-    return async (db, output) => {
+    return async (db, output, options: FinishOptions = {}) => {
       const { name, record } = this.#execution;
       if (!record) throw new TypeError(`Cannot finish command "${name}" in a transaction: it runs without a lease`);
       if (typeof db?.query !== "function") {
@@ -392,8 +488,9 @@ class Context implements HandlerContext {
       const { size } = this.#followUps;
       this.#followUps.finishing = true;
       try {
+        const appends = await this.#appendsOf(options);
         const success = await successOf(this.#handler, this.#execution, this.#followUps, this.input, output);
-        await record(db, success);
+        await record(db, appends.length === 0 ? success : { ...success, appends });
         this.#followUps.recorded = true;
       } finally {
         this.#followUps.finishing = false;
@@ -402,7 +499,23 @@ class Context implements HandlerContext {
       return finished;
     };
   }
+
+  async #appendsOf({ append, ...others }: FinishOptions): Promise<EncodedAppend[]> {
+    const attempt = `Cannot finish command "${this.name}"`;
+    const [slip] = Object.keys(others);
+    if (slip !== undefined) throw new TypeError(`${attempt}: there is no option ${shown(slip)}, only append`);
+    if (append === undefined) return [];
+    return await encodeAppends(attempt, append, { inherited: this.#followUps.inherited, parentId: this.id });
+  }
 }
+
+/** What is executed, of what a handler or a hook got; undefined where it is no context of this library's. */
+export function executionOf(context: object): Execution | undefined {
+  return Context.executionOf(context) ?? AfterContext.executionOf(context);
+}
+
+/** As a handler's `push` and `publish`, under an id that was promised where the handler ran. */
+export const pushAs: (context: object, followUp: Command | NewEvent, id: string | undefined) => void = Context.pushAs;
 
 /** What middleware gets. */
 class WithinContext implements Executing {
@@ -413,6 +526,7 @@ class WithinContext implements Executing {
   readonly attempt: number;
   readonly fence: number;
   readonly hook: "failure" | "cancellation" | undefined;
+  readonly queue: string;
   readonly #execution: Execution;
 
   constructor(execution: Execution) {
@@ -423,7 +537,11 @@ class WithinContext implements Executing {
     this.attempt = execution.attempt;
     this.fence = execution.fence;
     this.hook = execution.hook ?? undefined;
+    this.queue = execution.queue;
     this.#execution = execution;
+  }
+  get worker(): string | undefined {
+    return this.#execution.worker;
   }
   get rawInput(): unknown {
     return parseJson(this.#execution.input);
@@ -450,6 +568,9 @@ class AfterContext {
     this.name = execution.name;
     this.#execution = execution;
     Object.assign(this, fields);
+  }
+  static executionOf(context: object): Execution | undefined {
+    return #execution in context ? context.#execution : undefined;
   }
   get logger(): Logger {
     return this.#execution.logger;

@@ -29,9 +29,19 @@ export class PermanentFailure extends Error {
   readonly code: string = permanentCode;
 }
 
+/** The keys by which an error that has a code of its own says that it is permanent, or when to try again at the earliest. */
+export const permanent: unique symbol = Symbol.for("orchestratum.permanent");
+export const retryAfterMs: unique symbol = Symbol.for("orchestratum.retryAfterMs");
+
 /** Whether what was thrown says that it is permanent; by its code, so that another copy of this library counts too. */
 export function isPermanentFailure(thrown: unknown): boolean {
-  return field(thrown, "code") === permanentCode;
+  return field(thrown, "code") === permanentCode || field(thrown, permanent) === true;
+}
+
+/** For how long what was thrown wants no other attempt, in ms; 0 where it says nothing of that. */
+export function retryAfterOf(thrown: unknown): number {
+  const ms = field(thrown, retryAfterMs);
+  return typeof ms === "number" && ms > 0 ? ms : 0;
 }
 
 /** Longest code, in characters; a longer one is taken for a text that somebody called a code. */
@@ -66,10 +76,10 @@ export function sanitise(value: string): string {
 }
 
 /** A property of something that may throw when it is looked at. */
-function field(thrown: unknown, key: string): unknown {
+function field(thrown: unknown, key: PropertyKey): unknown {
   if ((typeof thrown !== "object" && typeof thrown !== "function") || thrown === null) return undefined;
   try {
-    return (thrown as Record<string, unknown>)[key];
+    return (thrown as Record<PropertyKey, unknown>)[key];
   } catch {
     return undefined;
   }

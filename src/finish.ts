@@ -13,7 +13,7 @@ import type { Due, Hints } from "./hints.ts";
 import { utf8Bytes } from "./json.ts";
 import { maxBatchBytes, maxBatchCommands } from "./limits.ts";
 import type { Observer, Verdict } from "./observation.ts";
-import { pause } from "./wakeup.ts";
+import { createPauses } from "./wakeup.ts";
 
 /** How a lease ended, with what came of it. */
 export interface Outcome {
@@ -30,6 +30,8 @@ export interface Outcome {
   readonly until?: string | undefined;
   /** Encoded commands, as JSON. */
   readonly followUps?: readonly string[] | undefined;
+  /** Encoded events, as JSON. */
+  readonly events?: readonly string[] | undefined;
   /** A success was recorded within a transaction of the handler's own; this is what it came to if that was rolled back. */
   readonly within?: boolean | undefined;
   /** Their queues. */
@@ -84,6 +86,7 @@ export function createFinisher(options: FinisherOptions): Finisher {
   const { database, worker, clock, hints, report } = options;
   let size = 0;
   let abandoned = false;
+  const pauses = createPauses(clock);
 
   const batcher = createBatcher<Item, Result>({
     write,
@@ -95,21 +98,26 @@ export function createFinisher(options: FinisherOptions): Finisher {
   });
 
   /** Everything but poison is the database's trouble, a full disk among it: tried again until it is over. */
-  async function persist<Row>(statement: "finish" | "confirm", params: readonly string[]): Promise<Row[]> {
+  async function persist<Row>(
+    statement: "finish" | "finishPublishing" | "confirm",
+    params: readonly string[],
+  ): Promise<Row[]> {
     for (let attempt = 1; ; attempt++) {
       try {
         return await database.run<Row>(statement, params, { deadlineMs: 15_000 });
       } catch (error) {
         if (isPoison(error) || abandoned) throw error;
         report({ type: "database_trouble", operation: statement, error, attempt });
-        await pause(clock, repeatDelayMs(clock, attempt, 5_000));
+        await pauses.pause(repeatDelayMs(clock, attempt, 5_000));
         if (abandoned) throw error;
       }
     }
   }
 
   async function write(items: readonly Item[]): Promise<Result[]> {
-    const rows = await persist<FinishRow>("finish", [worker, `[${items.map((item) => item.json).join(",")}]`]);
+    // Of two statements the plain one, wherever it will do: it is the hot path.
+    const statement = items.some(({ outcome }) => outcome.events?.length) ? "finishPublishing" : "finish";
+    const rows = await persist<FinishRow>(statement, [worker, `[${items.map((item) => item.json).join(",")}]`]);
     // One batch may name a command twice, under two fences: then they are told apart by both, else by the id alone.
     const twins = new Set(items.map(({ outcome }) => outcome.id)).size < items.length;
     const keyOf = (of: { readonly id: string | null; readonly fence: number }) =>
@@ -147,7 +155,7 @@ export function createFinisher(options: FinisherOptions): Finisher {
         if (!outcome.within) hints.wake([...new Set([...options.queues, ...(outcome.followUpQueues ?? [])])]);
         return "repeated";
       }
-      await pause(clock, repeatDelayMs(clock, Math.min(attempt, 3), 250));
+      await pauses.pause(repeatDelayMs(clock, Math.min(attempt, 3), 250));
     }
     return "lost";
   }
@@ -158,10 +166,11 @@ export function createFinisher(options: FinisherOptions): Finisher {
     },
     abandon() {
       abandoned = true;
+      pauses.end();
     },
     async finishWithin(db, outcome, until) {
       const params = [worker, `[${outcomeJson(outcome)}]`];
-      for (let attempt = 1; clock.now() < until; attempt++) {
+      for (let attempt = 1; clock.now() < until && !abandoned; attempt++) {
         const deadlineMs = until - clock.now();
         const rows = await database.run<FinishWithinRow>("finishWithin", params, { db, deadlineMs });
         const own = rows.find((row) => row.id !== null);
@@ -173,7 +182,7 @@ export function createFinisher(options: FinisherOptions): Finisher {
           return "accepted";
         }
         if (own?.result !== "busy") return "lost";
-        await pause(clock, repeatDelayMs(clock, Math.min(attempt, 2), 50));
+        await pauses.pause(repeatDelayMs(clock, Math.min(attempt, 2), 50));
       }
       return "lost";
     },
@@ -199,7 +208,8 @@ export function createFinisher(options: FinisherOptions): Finisher {
 }
 
 /** Pieced together from texts: an output, and the follow-ups, are JSON already. */
-function outcomeJson({ id, fence, verdict, output, error, delayMs, until, followUps }: Outcome): string {
+function outcomeJson(outcome: Outcome): string {
+  const { id, fence, verdict, output, error, delayMs, until, followUps, events } = outcome;
   let json = `{"id":"${id}","fence":${fence},"verdict":"${verdict}"`;
   // In a row of json_to_recordset JSON's null would be no output at all.
   if (output !== undefined) json += output === "null" ? ',"null_output":true' : `,"output":${output}`;
@@ -207,5 +217,6 @@ function outcomeJson({ id, fence, verdict, output, error, delayMs, until, follow
   if (delayMs !== undefined) json += `,"delay_ms":${Math.max(0, Math.round(delayMs))}`;
   if (until !== undefined) json += `,"until":"${until}"`;
   if (followUps !== undefined && followUps.length > 0) json += `,"follow_ups":[${followUps.join(",")}]`;
+  if (events !== undefined && events.length > 0) json += `,"events":[${events.join(",")}]`;
   return `${json}}`;
 }

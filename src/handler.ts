@@ -6,10 +6,13 @@
 
 import { type Command, type CommandId, isKind, kind, type Metadata } from "./command.ts";
 import type { AnyContract } from "./define-command.ts";
+import type { NewEvent } from "./define-event.ts";
 import type { Queryable } from "./driver.ts";
 import type { ErrorRecord } from "./failure.ts";
 import { maxDelayMs, requireMs, requireTime, shown } from "./limits.ts";
-import { type HandlerMiddleware, type Middleware, requireMiddleware } from "./middleware.ts";
+import { type HandlerMiddleware, labelled, type Middleware, requireMiddleware } from "./middleware.ts";
+import type { StreamAppend } from "./publish.ts";
+import type { Subscription } from "./subscribe.ts";
 
 /** A value, or a promise of it. */
 export type Awaitable<Value> = Value | PromiseLike<Value>;
@@ -48,14 +51,31 @@ export interface HandlerContext<out Input = unknown, in Made extends readonly un
    */
   push<Output>(command: Command<Output>): { readonly id: CommandId<Output> };
   /**
+   * Publishes events when this attempt succeeds, in the transaction of its outcome, caused by this command; nothing is
+   * published where it does not. They may not choose their ids, and belong to no stream: what does is appended through
+   * `finish`. At most 1,000 an attempt.
+   *
+   * @throws InvalidDataError at the call, or the attempt fails with it where the schema answers later.
+   */
+  publish(...events: readonly NewEvent[]): readonly { readonly id: string }[];
+  /**
    * Records this attempt's success within a transaction of the handler's own: what was written there, the outcome and
    * what follows from it commit together, or none of them. Its last statement: `return await finish(db, output)`, with
    * the open transaction as an adapter gives it. `onSuccess` runs before it. The transaction needs READ COMMITTED and
    * ends with the lease at the latest. When it is rolled back, the attempt has failed, whatever the handler returns.
    *
-   * @throws AttemptAbortedError where the lease is lost; what the contract says of a wrong output.
+   * With `append` events go to their streams in that transaction, too, all or none, caused by this command.
+   *
+   * @throws AttemptAbortedError where the lease is lost; what the contract says of a wrong output; StreamConflictError
+   * where a stream is at another version: then the transaction can go on, and `finish` be called again.
    */
-  finish(db: Queryable, ...output: Made): Promise<Finished>;
+  finish(db: Queryable, ...outputAndOptions: [...output: Made, options?: FinishOptions]): Promise<Finished>;
+}
+
+/** What `finish(db, output, options)` takes beside the output. */
+export interface FinishOptions {
+  /** Events for streams; within the transaction these are locked in the order of their names. @default none */
+  readonly append?: readonly StreamAppend[] | undefined;
 }
 
 /** What every hook gets. */
@@ -97,10 +117,10 @@ export interface CancellationContext<out Input = unknown> extends HookContext {
   readonly error: ErrorRecord | undefined;
 }
 
-/** The commands that follow: one, a list of at most 1,000, or none. */
-export type FollowUps = Command | readonly Command[] | undefined | null | void;
+/** The commands that follow, and the events that are published: one, a list of at most 1,000 of each, or none. */
+export type FollowUps = Command | NewEvent | readonly (Command | NewEvent)[] | undefined | null | void;
 
-/** What runs after the command ended. Each answers the commands that follow. */
+/** What runs after the command ended. Each answers the commands that follow, and the events that are published. */
 export interface HandlerOptions<Input = unknown, Output = unknown> {
   /** Runs as part of the attempt: where it throws, the attempt fails. */
   readonly onSuccess?: ((context: SuccessContext<Input, Output>) => Awaitable<FollowUps>) | undefined;
@@ -126,6 +146,8 @@ export interface Handler {
   readonly onCancellation: ((context: CancellationContext<any>) => Awaitable<FollowUps>) | undefined;
   /** Undefined where there is none: then nothing is asked of it. */
   readonly middleware: readonly Middleware[] | undefined;
+  /** Set where it handles deliveries: `subscribe` made it. */
+  readonly subscription: Subscription | undefined;
 }
 
 const hooks = ["onSuccess", "onFailure", "onCancellation"] as const;
@@ -147,12 +169,22 @@ export function createHandler(contract: AnyContract, run: Handler["run"], option
   requireMiddleware(attempt, options.middleware, ["execute"]);
   const { onSuccess, onFailure, onCancellation } = options;
   const middleware = options.middleware?.length ? Object.freeze([...options.middleware]) : undefined;
-  return Object.freeze({ [kind]: "handler" as const, contract, run, onSuccess, onFailure, onCancellation, middleware });
+  return Object.freeze({
+    [kind]: "handler" as const,
+    contract,
+    run,
+    onSuccess,
+    onFailure,
+    onCancellation,
+    middleware,
+    subscription: undefined,
+  });
 }
 
 /** The handler with more middleware around it. */
 export function withMiddleware(handler: Handler, outer: readonly Middleware[]): Handler {
-  return Object.freeze({ ...handler, middleware: Object.freeze([...outer, ...(handler.middleware ?? [])]) });
+  const own = labelled(handler.middleware ?? [], " of its handler");
+  return Object.freeze({ ...handler, middleware: Object.freeze([...outer, ...own]) });
 }
 
 /** Whether `value` is a handler. Never throws. */

@@ -8,12 +8,13 @@ import { type Database, isPoison, repeatDelayMs } from "./database.ts";
 import { type Lease, leaseKey } from "./lease.ts";
 import { maxBatchCommands } from "./limits.ts";
 import type { Observer } from "./observation.ts";
-import { createWakeup } from "./wakeup.ts";
+import { createPauses, createWakeup } from "./wakeup.ts";
 
 export interface Heart {
   /** Extends these leases with the next heartbeat. */
   beat(leases: Iterable<Lease>): void;
-  stop(): void;
+  /** Resolves when nothing is under way any more. */
+  stop(): Promise<void>;
 }
 
 export interface HeartOptions {
@@ -40,6 +41,7 @@ const busyRetryMs = 100;
 export function createHeart(options: HeartOptions): Heart {
   const { database, worker, clock, report, leaseMs } = options;
   const asked = new Set<Lease>();
+  const pauses = createPauses(clock);
   const wakeup = createWakeup(clock);
   let stopped = false;
 
@@ -56,6 +58,7 @@ export function createHeart(options: HeartOptions): Heart {
         await send(batch, true);
         attempt = 0;
       } catch (error) {
+        if (stopped) return;
         report({ type: "database_trouble", operation: "heartbeat", error, attempt: ++attempt });
         for (const lease of batch) if (!lease.over) asked.add(lease);
         await wakeup.sleep(repeatDelayMs(clock, attempt, Math.min(2_000, leaseMs / 10)));
@@ -99,7 +102,7 @@ export function createHeart(options: HeartOptions): Heart {
       if (lease.progress === progress[index] && !busy.includes(lease)) lease.progress = undefined;
     });
     if (busy.length > 0) {
-      clock.after(busyRetryMs, () => beat(busy.filter((lease) => !lease.over)));
+      void pauses.pause(busyRetryMs).then(() => beat(busy.filter((lease) => !lease.over)));
     }
     if (missing.length > 0) await confirm(missing);
   }
@@ -120,12 +123,14 @@ export function createHeart(options: HeartOptions): Heart {
     wakeup.raise();
   }
 
-  void loop();
+  const done = loop();
   return {
     beat,
     stop() {
       stopped = true;
+      pauses.end();
       wakeup.raise();
+      return done;
     },
   };
 }

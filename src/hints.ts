@@ -8,7 +8,8 @@
  * Inwards: one LISTEN for the process, proven by a notification to itself, because through a transaction pooler LISTEN
  * succeeds and nothing arrives. Workers of this process are told directly.
  *
- * Payloads: `q <queue> <from when, ms since 1970>`, `p <queue>` (paused or resumed), `c <id>` (cancel), `f <id>`
+ * Payloads: `q <queue> <from when, ms since 1970>`, `p <queue>` (paused or resumed; `*` where a
+ * name of commands was), `c <id>` (cancel), `f <id>`
  * (finished), `n <nonce>` (a probe).
  */
 import type { Clock, Timer } from "./clock.ts";
@@ -29,7 +30,7 @@ export interface Due {
 export interface HintReceiver {
   /** Something is due in `queue` from `fromMicros` on. */
   due?(queue: string, fromMicros: number): void;
-  /** `queue` was paused or resumed. */
+  /** `queue` was paused or resumed; `everyQueue`: a name. */
   paused?(queue: string): void;
   cancel?(id: string): void;
   finished?(id: string): void;
@@ -44,18 +45,23 @@ export interface Hints {
   dueAfter(transactionId: string, dues: readonly Due[]): void;
   /** Tell workers to look at queues at once. */
   wake(queues: readonly string[]): void;
-  /** `queue` was paused or resumed: workers are to ask which. */
+  /** `queue`, or with `everyQueue` a name, was paused or resumed: workers are to ask which. */
   paused(queue: string): void;
   cancel(id: string): void;
   finished(id: string): void;
-  /** Adds a receiver, and listens from then on; the result takes it away. */
-  receive(receiver: HintReceiver): () => void;
+  /** Adds a receiver, and listens from then on unless `listens` is false; the result takes it away. */
+  receive(receiver: HintReceiver, listens?: boolean): () => void;
   /** Whether notifications are known to arrive. */
   readonly proven: boolean;
   /** Proves once more that they do, unless that was done a short while ago. A connection that is silent is replaced. */
   probe(): void;
+  /** Resolves when what was to be sent by now has been, in 5 s at the latest: for a process that stands still afterwards. */
+  flush(): Promise<void>;
   close(): Promise<void>;
 }
+
+/** In place of a queue: the pause of a name of commands, which may be in any. */
+export const everyQueue = "*";
 
 const debounceMs = 5;
 /** A probe that is not heard within this time was not heard. */
@@ -63,8 +69,10 @@ const probeTimeoutMs = 2_000;
 const probeEveryMs = 15_000;
 /** How long a silent connection is left before it is replaced, at most. */
 const maxSilenceMs = 10 * 60_000;
-/** How long closing may take. */
+/** How long closing, or flushing, may take. */
 const closeMs = 5_000;
+/** How long flushing waits for transactions of callers to commit. */
+const flushWatchMs = 100;
 /** The latest time that JavaScript knows, in ms. */
 const latestMs = 8.64e15;
 const maxWatched = 10_000;
@@ -105,6 +113,7 @@ export function createHints(database: Database, clock: Clock, report: Observer):
 
   const outgoing = new Set<string>();
   const outgoingWakeup = createWakeup(clock);
+  let sending = false;
   const windows = new Map<string, { from: number | undefined }>();
   const timers = new Set<Timer>();
 
@@ -143,6 +152,7 @@ export function createHints(database: Database, clock: Clock, report: Observer):
       const payloads = [...outgoing].slice(0, 500);
       if (payloads.length === 0) continue;
       for (const payload of payloads) outgoing.delete(payload);
+      sending = true;
       try {
         await database.run("notify", [channel, JSON.stringify(payloads)], { deadlineMs: 5_000 });
       } catch (error) {
@@ -150,6 +160,8 @@ export function createHints(database: Database, clock: Clock, report: Observer):
         report({ type: "database_trouble", operation: "notify", error, attempt: 1 });
         if (closed) return;
         await pause(clock, 100);
+      } finally {
+        sending = false;
       }
     }
   }
@@ -262,7 +274,10 @@ export function createHints(database: Database, clock: Clock, report: Observer):
     if (kind === "p") tell((receiver) => receiver.paused?.(name));
     else if (kind === "c") tell((receiver) => receiver.cancel?.(name));
     else if (kind === "f") tell((receiver) => receiver.finished?.(name));
-    else if (kind === "n" && name === nonce) prove(true);
+    else if (kind === "n" && name === nonce) {
+      report({ type: "notification_heard", lagMs: clock.now() - probedAt });
+      prove(true);
+    }
   }
 
   function reconnected(): void {
@@ -347,15 +362,24 @@ export function createHints(database: Database, clock: Clock, report: Observer):
       tell((receiver) => receiver.finished?.(id));
       send(`f ${id}`);
     },
-    receive(receiver) {
+    receive(receiver, listens = true) {
       receivers.add(receiver);
-      void listen();
+      if (listens) void listen();
       return () => void receivers.delete(receiver);
     },
     get proven() {
       return proven;
     },
     probe,
+    async flush() {
+      const since = clock.now();
+      const isDone = () =>
+        outgoing.size === 0 &&
+        !sending &&
+        windows.size === 0 &&
+        (watched.size === 0 || clock.now() >= since + flushWatchMs);
+      while (!closed && !isDone() && clock.now() < since + closeMs) await pause(clock, 1);
+    },
     close() {
       closing ??= close();
       return closing;
@@ -373,7 +397,7 @@ export function createHints(database: Database, clock: Clock, report: Observer):
     watchWakeup.raise();
     listenWakeup.raise();
     let ended = false;
-    const end = Promise.all([loops, listener?.close()])
+    const end = Promise.all([loops, listening, listener?.close()])
       .catch((error: unknown) => report({ type: "database_trouble", operation: "close", error, attempt: 1 }))
       .finally(() => {
         ended = true;

@@ -2,7 +2,9 @@
 export type { Asking } from "./asking.ts";
 export type { Backoff, BackoffOptions } from "./backoff.ts";
 export type { FilterOptions, FilterResult } from "./by-filter.ts";
+export { type CallEndpointOptions, callEndpoint, type EndpointCall, type Fetch } from "./call-endpoint.ts";
 export type { CancelResult } from "./cancel.ts";
+export type { Chain } from "./chain.ts";
 export { type Clock, systemClock, type Timer } from "./clock.ts";
 export type { Actor, Command, CommandId, CommandOptions, Metadata, OutputOf } from "./command.ts";
 export type {
@@ -11,11 +13,19 @@ export type {
   AmendResult,
   Control,
   EraseResult,
+  PausedName,
   QueueState,
   RetryOptions,
   RetryResult,
 } from "./control.ts";
 export { DatabaseUnresponsiveError, NotMigratedError } from "./database.ts";
+export type {
+  DeadLetterFilter,
+  DeadLetters,
+  DeadStatus,
+  DropResult,
+  RetryDeadLettersOptions,
+} from "./dead-letters.ts";
 export {
   type AnyContract,
   type Contract,
@@ -24,11 +34,34 @@ export {
   defineCommand,
   defineCommands,
 } from "./define-command.ts";
+export {
+  type DoctorLimits,
+  type DoctorOptions,
+  type Examination,
+  examine,
+  type Finding,
+  type FindingCode,
+  type Severity,
+} from "./doctor.ts";
+export {
+  type AnyEventContract,
+  defineEvent,
+  defineEvents,
+  type EventContract,
+  type EventContracts,
+  type EventDefinition,
+  type EventOptions,
+  type NewEvent,
+} from "./define-event.ts";
 export type { Driver, Listener, Param, Queryable } from "./driver.ts";
 export { InvalidInputError } from "./encode-command.ts";
+export { InvalidDataError } from "./encode-event.ts";
+export type { DeliveryState, EventAsking, EventStatus } from "./event-status.ts";
 export type { Executed, ExecuteOnce, ExecuteOptions, ExecuteOutcome, FollowUp } from "./execute-once.ts";
+export type { Explaining, Explanation, ExplanationCause } from "./explain.ts";
 export { type ErrorRecord, PermanentFailure } from "./failure.ts";
 export type { CommandFilter } from "./filter.ts";
+export type { DutyState, Fleet, FleetWorker } from "./fleet.ts";
 export type { CommandSnapshot, CommandStatus } from "./get.ts";
 export {
   type Cancel,
@@ -37,6 +70,7 @@ export {
   type End,
   type FailureContext,
   type Finished,
+  type FinishOptions,
   type FollowUps,
   type Handler,
   type HandlerContext,
@@ -50,12 +84,16 @@ export {
 export type { Json } from "./json.ts";
 export { AttemptAbortedError } from "./lease.ts";
 export type { CommandList, ListOptions } from "./list.ts";
+export { type LogLevel, type LogRecord, type LogTarget, type LogToOptions, logTo } from "./log.ts";
 export type {
   Attempted,
   ExecuteNext,
   Executing,
   HandlerMiddleware,
   Middleware,
+  PublishingEvent,
+  PublishingEvents,
+  PublishNext,
   Pushing,
   PushingCommand,
   PushNext,
@@ -80,7 +118,32 @@ export {
 } from "./orchestrator.ts";
 export { type CommandOutcome, InvalidOutputError, type TrailEntry } from "./outcome.ts";
 export type { CommandProgress, ProgressOptions } from "./progress.ts";
+export {
+  type Appended,
+  type AppendOptions,
+  EventConflictError,
+  type Published,
+  type Publishing,
+  type PublishOptions,
+  StreamConflictError,
+  type StreamAppend,
+} from "./publish.ts";
 export { CommandConflictError } from "./push.ts";
+export {
+  type CallReceiver,
+  type CallStore,
+  type ReceiveCallOptions,
+  type ReceivingOptions,
+  receiveCall,
+} from "./receive-call.ts";
+export type { SigningKeys } from "./signature.ts";
+export { type CalledEvent, type CalledFollowUp, type CallOutcome, EndpointError } from "./signed-call.ts";
+export type { LogPage, LogPosition, ReadAllOptions, ReadEvent, ReadingLog } from "./read-log.ts";
+export type { Reader } from "./reader.ts";
+export { type ReaderContext, ReaderLeaseLostError } from "./reader-lease.ts";
+export type { ReaderOptions } from "./reader-options.ts";
+export { type EventStore, type ReaderState, type RebuildOptions, UnknownReaderError } from "./readers.ts";
+export { type EventParser, InvalidEventError, type ParsedEvent, type RecordedEvent } from "./recorded-event.ts";
 export type { StandardSchemaV1 } from "./standard-schema.ts";
 export type {
   Durations,
@@ -92,8 +155,26 @@ export type {
   StatsOptions,
   WorkerFigures,
 } from "./statistics.ts";
+export type { ReadingStreams, ReadStreamOptions } from "./streams.ts";
+export {
+  type DeliveryContext,
+  type EventOf,
+  type Subscription,
+  type SubscriptionDefinition,
+  type SubscriptionTarget,
+  subscribe,
+} from "./subscribe.ts";
+export {
+  type AddSubscriptionOptions,
+  OpenPublishersError,
+  type RemoveSubscriptionOptions,
+  type Subscriptions,
+  type SubscriptionState,
+} from "./subscriptions.ts";
 export type { CommandSummary } from "./summary.ts";
+export type { Ticking, TickOptions, TickResult } from "./tick.ts";
 export type { LeaseEnd, Timeline, TimelineEntry } from "./timeline.ts";
+export type { Telemetry } from "./telemetry.ts";
 export type { CommandNode, CommandTree } from "./tree.ts";
 export type { Issue } from "./validate.ts";
 export { StoppedError, UnknownCommandError, type WaitOptions, WaitTimeoutError } from "./wait-for.ts";

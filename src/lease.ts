@@ -1,4 +1,5 @@
 /** The time-limited right to execute a command once, as the worker that holds it keeps it. */
+import { chainOf } from "./chain.ts";
 import type { Handler } from "./handler.ts";
 import type { ObservedCommand } from "./observation.ts";
 
@@ -18,9 +19,14 @@ export interface ClaimedRow {
   readonly parent_id: string | null;
   readonly unknown_since: string | null;
   readonly input: string | null;
-  readonly metadata: string | null;
+  /** What middleware lays over it takes its place. */
+  metadata: string | null;
   readonly lane: number;
   readonly available_at: string;
+  /** Its lane's queue; written by the worker, which knows the lanes. */
+  queue: string;
+  /** The clock that the claim went by, in microseconds; written by the worker. */
+  claimed_micros: number;
 }
 
 /** Why an attempt was ended from outside: the reason of its signal. */
@@ -110,5 +116,6 @@ export function leaseKey(row: { readonly id: string; readonly fence: number }): 
 }
 
 export function observed(row: ClaimedRow): ObservedCommand {
-  return { id: row.id, name: row.name, fence: row.fence, attempt: row.attempt };
+  const { id, name, queue, fence, attempt } = row;
+  return { id, name, queue, fence, attempt, chain: chainOf(id, row.metadata) };
 }

@@ -19,6 +19,18 @@ export const maxJsonDepth: number = 64;
 export const maxJsonKeys: number = 10_000;
 /** Most follow-ups of one outcome. More are pushed by a command that goes on. */
 export const maxFollowUps: number = 1_000;
+/** Largest data of an event, in bytes of its JSON as UTF-8 (256 KiB). */
+export const maxEventBytes: number = 256 * 1024;
+/** Most events that one outcome publishes. */
+export const maxPublished: number = 1_000;
+/** Most levels of a topic. */
+export const maxTopicLevels: number = 8;
+/** Longest topic, pattern of topics, or name of a stream, in characters. */
+export const maxTopicLength: number = 200;
+/** Longest name of a subscription, in characters: its deliveries are commands named `deliver:<name>`. */
+export const maxSubscriptionLength: number = 100;
+/** Most patterns of one subscription. */
+export const maxPatterns: number = 100;
 /** Most commands in one statement. */
 export const maxBatchCommands: number = 1_000;
 /** Most bytes of JSON in one statement (8 MB): 500 inputs of 255 kB took 1.4 s and 363 MB of memory. */
@@ -103,7 +115,8 @@ export function requireQueue(attempt: string, value: unknown): void {
   }
 }
 
-function requireText(attempt: string, field: string, value: unknown, maxLength: number): void {
+/** Refuses what is no well-formed string of 1 to `maxLength` characters. */
+export function requireText(attempt: string, field: string, value: unknown, maxLength: number): void {
   if (typeof value !== "string") throw new TypeError(`${attempt}: ${field} must be a string, got ${shown(value)}`);
   if (value.length < 1 || value.length > maxLength) {
     throw new RangeError(`${attempt}: ${field} must have 1 to ${maxLength} characters, got ${value.length}`);

@@ -1,11 +1,13 @@
 /**
- * Middleware: what is laid around every push of an orchestrator, and around every attempt that runs in its workers. The
+ * Middleware: what is laid around every push and publish of an orchestrator, and around every attempt that runs in its workers. The
  * orchestrator's first is the outermost; a handler's own come within those. What is inside is reached by `next`, once,
  * and its result stands: middleware refuses by throwing, and otherwise looks on.
  */
 import type { Command, CommandId, CommandOptions, Metadata } from "./command.ts";
+import { isNewEvent, type NewEvent } from "./define-event.ts";
 import type { Awaitable, Logger } from "./handler.ts";
 import { shown } from "./limits.ts";
+import type { Published, Publishing, PublishOptions } from "./publish.ts";
 
 /** A command that is about to be pushed. */
 export interface PushingCommand {
@@ -31,6 +33,28 @@ export type PushNext = (
   change?: (command: PushingCommand) => Metadata | undefined,
 ) => Promise<readonly { readonly id: CommandId }[]>;
 
+/** An event that is about to be published, or appended. */
+export interface PublishingEvent {
+  readonly topic: string;
+  /** What the caller gave, not validated yet. */
+  readonly data: unknown;
+  /** Its own, laid over that of the call's options. */
+  readonly metadata: Metadata;
+}
+
+/** One call of publish, or of append. */
+export interface PublishingEvents {
+  /** The stream that they are appended to; undefined where they are published. */
+  readonly stream: string | undefined;
+  readonly events: readonly PublishingEvent[];
+}
+
+/**
+ * Goes on, and answers the ids of what was published, in order. `metadata` is laid over that of the call's options, and
+ * each event's own over that.
+ */
+export type PublishNext = (metadata?: Metadata) => Promise<readonly { readonly id: string }[]>;
+
 /** One attempt at a command. */
 export interface Executing {
   /** Of the command that runs; of a hook that is a command its own, and `parentId` is the one that ended. */
@@ -41,6 +65,9 @@ export interface Executing {
   readonly version: number;
   readonly attempt: number;
   readonly fence: number;
+  readonly queue: string;
+  /** The id of the worker that runs it; undefined where `execute` runs it without the queue. */
+  readonly worker: string | undefined;
   /** Set where `onFailure` or `onCancellation` runs as a command of its own. */
   readonly hook: "failure" | "cancellation" | undefined;
   /** As it was pushed, neither upgraded nor parsed. Of a hook: `{ input, status, error }` of the command that ended. */
@@ -60,8 +87,12 @@ export type Attempted =
   /** `error` is what was thrown; `permanent` says that no other attempt is made. */
   | { readonly kind: "failed"; readonly error: unknown; readonly permanent: boolean };
 
-/** Runs the handler, and answers what it came to, also where it threw. Rejects with what a layer further in threw. */
-export type ExecuteNext = () => Promise<Attempted>;
+/**
+ * Runs the handler, and answers what it came to, also where it threw. Rejects with what a layer further in threw.
+ * `metadata` takes the place of what the command has: for what is further in, for its log, and for what follows from
+ * this attempt. What is stored with the command stays, so another attempt, or its hook, sees nothing of it.
+ */
+export type ExecuteNext = (metadata?: Metadata) => Promise<Attempted>;
 
 export interface Middleware {
   /** For messages. */
@@ -71,6 +102,8 @@ export interface Middleware {
    * throws after `next`, the commands are pushed all the same, unless a transaction holds them.
    */
   push?(pushing: Pushing, next: PushNext): Awaitable<unknown>;
+  /** Around one call of `publish` or `append`, as `push` is around one of those. */
+  publish?(publishing: PublishingEvents, next: PublishNext): Awaitable<unknown>;
   /**
    * Around one attempt of a handler, and around each hook that is a command of its own. Its time counts for the
    * attempt's. What it throws, before `next` or after, makes the attempt fail: for good with `PermanentFailure`.
@@ -78,11 +111,13 @@ export interface Middleware {
   execute?(executing: Executing, next: ExecuteNext): Awaitable<unknown>;
 }
 
-/** Middleware of one handler: it is not asked about pushes. */
-export type HandlerMiddleware = Omit<Middleware, "push">;
+/** Middleware of one handler: it is asked neither about pushes nor about what is published. */
+export type HandlerMiddleware = Omit<Middleware, "push" | "publish">;
+
+type Part = "push" | "publish" | "execute";
 
 /** Refuses what is no list of middleware. `attempt` says what cannot be done. @throws TypeError */
-export function requireMiddleware(attempt: string, given: unknown, parts: readonly ("push" | "execute")[]): void {
+export function requireMiddleware(attempt: string, given: unknown, parts: readonly Part[]): void {
   if (given === undefined) return;
   if (!Array.isArray(given)) throw new TypeError(`${attempt}: middleware must be a list, got ${shown(given)}`);
   for (const [index, one] of (given as unknown[]).entries()) {
@@ -90,8 +125,8 @@ export function requireMiddleware(attempt: string, given: unknown, parts: readon
     if (typeof one !== "object" || one === null) {
       throw new TypeError(`${attempt}: ${field} must be an object with ${parts.join(" or ")}, got ${shown(one)}`);
     }
-    const { push, execute } = one as { readonly push?: unknown; readonly execute?: unknown };
-    for (const [part, value] of Object.entries({ push, execute })) {
+    const { push, publish, execute } = one as { readonly [P in Part]?: unknown };
+    for (const [part, value] of Object.entries({ push, publish, execute })) {
       if (value !== undefined && typeof value !== "function") {
         throw new TypeError(`${attempt}: ${field}.${part} must be a function, got ${shown(value)}`);
       }
@@ -99,19 +134,42 @@ export function requireMiddleware(attempt: string, given: unknown, parts: readon
         throw new TypeError(`${attempt}: ${field} cannot have ${part}: give it to createOrchestrator`);
       }
     }
-    if (push === undefined && execute === undefined) {
-      throw new TypeError(`${attempt}: ${field} must have ${parts.join(" or ")}, got neither`);
+    if (push === undefined && publish === undefined && execute === undefined) {
+      throw new TypeError(`${attempt}: ${field} must have ${parts.join(" or ")}, got none`);
     }
   }
 }
 
+/** What messages call middleware without a name, once its list is part of a longer one. */
+interface Labelled extends Middleware {
+  readonly label?: string;
+}
+
+/** The same middleware, each of which messages call by its place in this list. `whose` follows the place. */
+export function labelled(given: readonly Middleware[], whose = ""): readonly Middleware[] {
+  return given.map((one, index): Labelled => {
+    if (one.name !== undefined) return one;
+    return {
+      label: `middleware[${index}]${whose}`,
+      ...(one.push && { push: (pushing, next) => one.push?.(pushing, next) }),
+      ...(one.publish && { publish: (publishing, next) => one.publish?.(publishing, next) }),
+      ...(one.execute && { execute: (executing, next) => one.execute?.(executing, next) }),
+    };
+  });
+}
+
+/** By its place where nothing else is known: in a list that is not part of another. */
+const labelOf = (one: Labelled, index: number): string =>
+  one.name === undefined ? (one.label ?? `middleware[${index}]`) : `middleware "${one.name}"`;
+
 /**
  * Runs `inner` within all of `layers`, the first outermost, and answers what `inner` did: no layer can replace it, nor
- * swallow what it threw.
+ * swallow what it threw. What a layer throws counts when everything further in has ended: two attempts at a command
+ * must not overlap because a layer was in a hurry.
  */
 async function runWithin<Result, Told>(
   layers: readonly {
-    readonly name: string | undefined;
+    readonly label: string;
     run(next: () => Promise<Told>): Awaitable<unknown>;
   }[],
   inner: () => Promise<Result>,
@@ -122,23 +180,33 @@ async function runWithin<Result, Told>(
     const layer = layers[depth];
     if (!layer) return await inner();
     let entered: Promise<Result> | undefined;
-    await layer.run(() => {
-      if (entered) return Promise.reject(new Error(`${attempt}: ${named(layer.name, depth)} called next twice`));
+    let twice: Promise<never> | undefined;
+    const next = () => {
+      if (entered) {
+        twice = Promise.reject(new Error(`${attempt}: ${layer.label} called next twice`));
+        twice.catch(() => {});
+        return twice;
+      }
       entered = enter(depth + 1);
       const answered = entered.then(told);
       // Where the layer throws before it looks, that is what counts, and nobody looks at these any more.
       entered.catch(() => {});
       answered.catch(() => {});
       return answered;
-    });
-    if (!entered) throw new Error(`${attempt}: ${named(layer.name, depth)} neither called next nor threw`);
-    return await entered;
+    };
+    try {
+      await layer.run(next);
+    } catch (error) {
+      await entered?.catch(() => {});
+      throw error;
+    }
+    if (!entered) throw new Error(`${attempt}: ${layer.label} neither called next nor threw`);
+    const result = await entered;
+    await twice;
+    return result;
   };
   return await enter(0);
 }
-
-const named = (name: string | undefined, index: number): string =>
-  name === undefined ? `middleware[${index}]` : `middleware "${name}"`;
 
 /** Pushes within the middleware that asks for it. `send` gets the commands with the metadata that they are to have. */
 export async function pushWithin<Pushed extends { readonly id: CommandId }>(
@@ -158,9 +226,9 @@ export async function pushWithin<Pushed extends { readonly id: CommandId }>(
       metadata: options.metadata ?? {},
     }));
   const layers = middleware
-    .filter(({ push }) => push !== undefined)
-    .map((one) => ({
-      name: one.name,
+    .map((one, index) => ({
+      isWanted: one.push !== undefined,
+      label: labelOf(one, index),
       run: (next: () => Promise<readonly Pushed[]>) => {
         const pushing = { commands: described() };
         return one.push?.(pushing, (change) => {
@@ -173,13 +241,71 @@ export async function pushWithin<Pushed extends { readonly id: CommandId }>(
           return next();
         });
       },
-    }));
+    }))
+    .filter(({ isWanted }) => isWanted);
   return await runWithin(
     layers,
     () => send(commands),
     (pushed) => pushed,
     "Cannot push",
   );
+}
+
+/** Publishes and appends within the middleware that asks for it. */
+export function publishingWithin(middleware: readonly Middleware[], inner: Publishing): Publishing {
+  if (middleware.every(({ publish }) => publish === undefined)) return inner;
+  async function within<Result>(
+    attempt: string,
+    stream: string | undefined,
+    given: NewEvent | readonly NewEvent[],
+    options: PublishOptions,
+    send: (options: PublishOptions) => Promise<Result>,
+    told: (result: Result) => readonly { readonly id: string }[],
+  ): Promise<Result> {
+    const list = isNewEvent(given) ? [given] : given;
+    // What is no event is refused by what is within.
+    if (!Array.isArray(list) || !list.every(isNewEvent)) return await send(options);
+    let { metadata } = options;
+    const layers = middleware
+      .map((one, index) => ({
+        isWanted: one.publish !== undefined,
+        label: labelOf(one, index),
+        run: (next: () => Promise<readonly { readonly id: string }[]>) => {
+          const events = list.map(({ contract, data, options: own }) => ({
+            topic: contract.topic,
+            data,
+            metadata: { ...metadata, ...own.metadata },
+          }));
+          return one.publish?.({ stream, events }, (change) => {
+            if (change !== undefined) metadata = { ...metadata, ...change };
+            return next();
+          });
+        },
+      }))
+      .filter(({ isWanted }) => isWanted);
+    return await runWithin(layers, () => send({ ...options, metadata }), told, attempt);
+  }
+
+  const publish = (given: NewEvent | readonly NewEvent[], options: PublishOptions = {}): Promise<unknown> =>
+    within<Published | readonly Published[]>(
+      "Cannot publish",
+      undefined,
+      given,
+      options,
+      // Which of the two it is, is what it is called with.
+      (changed) => inner.publish(given as NewEvent, changed),
+      (published) => (Array.isArray(published) ? published : [published as Published]),
+    );
+  const append: Publishing["append"] = (stream, given, options = {}) =>
+    within(
+      "Cannot append",
+      stream,
+      given,
+      options,
+      (changed) => inner.append(stream, given, { ...options, ...changed }),
+      ({ ids }) => ids.map((id) => ({ id })),
+    );
+  return { publish: publish as Publishing["publish"], append };
 }
 
 function withMetadata(command: Command, metadata: Metadata): Command {
@@ -192,9 +318,23 @@ export async function executeWithin<Result>(
   executing: Executing,
   inner: () => Promise<Result>,
   told: (result: Result) => Attempted,
+  change: (metadata: Metadata) => void,
 ): Promise<Result> {
   const layers = middleware
-    .filter(({ execute }) => execute !== undefined)
-    .map((one) => ({ name: one.name, run: (next: ExecuteNext) => one.execute?.(executing, () => next()) }));
+    .map((one, index) => ({
+      isWanted: one.execute !== undefined,
+      label: labelOf(one, index),
+      run: (next: () => Promise<Attempted>) =>
+        one.execute?.(executing, (metadata) => {
+          if (metadata === undefined) return next();
+          if (typeof metadata !== "object" || metadata === null || Array.isArray(metadata)) {
+            const wanted = `metadata must be an object, got ${shown(metadata)}`;
+            throw new TypeError(`Cannot go on with ${labelOf(one, index)}: ${wanted}`);
+          }
+          change(metadata);
+          return next();
+        }),
+    }))
+    .filter(({ isWanted }) => isWanted);
   return await runWithin(layers, inner, told, `Cannot execute command "${executing.name}"`);
 }

@@ -1,16 +1,20 @@
 /**
  * The one seam through which the library says what happens in it. It never writes to the console and never throws at
  * somebody who did not ask: what a loop met is reported here, and the loop goes on.
- * Observations carry ids, names, sizes and durations, never inputs, outputs or metadata.
+ * Observations carry ids, names, sizes and durations, never inputs or outputs; of metadata the chain's ids alone.
  */
+import type { Chain } from "./chain.ts";
 import type { ErrorRecord } from "./failure.ts";
 
 /** A command, as observations name it. */
 export interface ObservedCommand {
   readonly id: string;
   readonly name: string;
+  readonly queue: string;
   readonly fence: number;
   readonly attempt: number;
+  /** The chain that it belongs to, read out of its metadata when somebody looks. */
+  readonly chain: Chain;
 }
 
 /** How a lease ended: a final status, or what became of the attempt. */
@@ -30,14 +34,34 @@ export type Observation =
   | { readonly type: "worker_started"; readonly worker: string; readonly queues: readonly string[] }
   /** A worker ended; nothing of it is left running but handlers that ignore their signal (`stuck`). */
   | { readonly type: "worker_stopped"; readonly worker: string; readonly stuck: number }
-  /** A handler (or a hook that is a command of its own) begins. */
-  | ({ readonly type: "command_started"; readonly worker: string; readonly hook?: string } & ObservedCommand)
-  /** The outcome of a lease is recorded. With `retry`, `error` says what went wrong this time. */
+  /**
+   * A claim was answered: the commands that it leased (none, where there was nothing to do), and how long the statement
+   * took.
+   */
+  | {
+      readonly type: "claimed";
+      readonly worker: string;
+      readonly count: number;
+      readonly durationMs: number;
+      readonly commands: readonly ObservedCommand[];
+    }
+  /** A handler (or a hook that is a command of its own) begins. `waitedMs` is how long it was due before it was claimed. */
+  | ({
+      readonly type: "command_started";
+      readonly worker: string;
+      readonly hook?: string;
+      readonly waitedMs: number;
+    } & ObservedCommand)
+  /**
+   * The outcome of a lease is recorded. With `retry`, `error` says what went wrong this time; `delayMs` is after how
+   * long a command is due again that goes back into the queue.
+   */
   | ({
       readonly type: "command_finished";
       readonly worker: string;
       readonly verdict: Verdict;
       readonly durationMs: number;
+      readonly delayMs?: number;
       readonly error?: ErrorRecord;
     } & ObservedCommand)
   /** Somebody else has the command, or may have it: the handler's signal is aborted and nothing more is written. */
@@ -61,13 +85,31 @@ export type Observation =
   | { readonly type: "database_unresponsive"; readonly operation: string; readonly afterMs: number }
   /** Notifications arrive (`proven`) or do not: behind a transaction pooler LISTEN succeeds and nothing comes. Workers poll then. */
   | { readonly type: "listening"; readonly proven: boolean }
+  /** A notification that this process had sent to itself arrived, so long after it was to be sent. Every 15 s at most. */
+  | { readonly type: "notification_heard"; readonly lagMs: number }
   /** A duty of the fleet was done here, or failed. */
   | { readonly type: "duty_finished"; readonly duty: string; readonly durationMs: number; readonly error?: unknown }
   /** A slot of history takes new rows although it was not emptied in time: rows in it stay for another turn of the ring. */
   | { readonly type: "history_overdue"; readonly slot: number; readonly oldest: string }
-  /** What a handler said through its logger. */
+  /** The same of events: a reader that is far behind keeps them, or a transaction that holds the slot's lock. */
+  | { readonly type: "events_overdue"; readonly slot: number; readonly oldest: string }
+  /** A batch of a reader failed, for the `failures`-th time in a row; it is tried again. */
+  | {
+      readonly type: "reader_failed";
+      readonly reader: string;
+      readonly generation: number;
+      readonly failures: number;
+      readonly retryInMs: number;
+      readonly error: ErrorRecord;
+    }
+  /** Another process reads for this reader, or may: the handler's signal is aborted, and its batch is not recorded. */
+  | { readonly type: "reader_lease_lost"; readonly reader: string; readonly generation: number }
+  /** A rebuilt generation took the place of the one in use, whose tables are no longer written to. */
+  | { readonly type: "reader_switched"; readonly reader: string; readonly generation: number }
+  /** What a handler said through its logger; without a `worker` where `execute` ran it. */
   | ({
       readonly type: "log";
+      readonly worker?: string;
       readonly level: "debug" | "info" | "warn" | "error";
       readonly message: string;
       readonly fields?: Readonly<Record<string, unknown>>;

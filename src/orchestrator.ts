@@ -4,27 +4,37 @@ import type { CancelResult } from "./cancel.ts";
 import { type Clock, systemClock } from "./clock.ts";
 import { type Command, type CommandId, type CommandOptions, isCommand, isKind, type OutputOf } from "./command.ts";
 import { type Control, createControl } from "./control.ts";
-import { createDatabase } from "./database.ts";
+import { createDatabase, type Database, ownDatabase } from "./database.ts";
 import { type AnyContract, type Contract, isContract } from "./define-command.ts";
+import { createDeadLetters, type DeadLetters } from "./dead-letters.ts";
 import type { Driver, Queryable } from "./driver.ts";
 import { type EncodedCommand, encodeCommand } from "./encode-command.ts";
 import { createExecuteOnce, type ExecuteOnce } from "./execute-once.ts";
+import { createEventAsking, type EventAsking } from "./event-status.ts";
 import { type CommandSnapshot, type CommandStatus, getCommands } from "./get.ts";
+import { createExplaining, type Explaining } from "./explain.ts";
+import { createFleet, type Fleet } from "./fleet.ts";
 import { type Handler, handlersOf, withMiddleware } from "./handler.ts";
 import { createHints } from "./hints.ts";
 import { requireQueue, shown } from "./limits.ts";
-import { type Middleware, pushWithin, requireMiddleware } from "./middleware.ts";
+import { labelled, type Middleware, publishingWithin, pushWithin, requireMiddleware } from "./middleware.ts";
 import { type MigrateResult, migrate } from "./migrate.ts";
-import { createObservers, type Observer } from "./observation.ts";
+import { createObservers, type Observation, type Observer } from "./observation.ts";
 import { type CommandOutcome, readOutcome } from "./outcome.ts";
 import { createWatcher } from "./progress.ts";
+import { createPublishing, type Publishing } from "./publish.ts";
 import { createPusher } from "./push.ts";
+import { createLogReader } from "./read-log.ts";
+import { createEventStore, type EventStore } from "./readers.ts";
 import { createRegistry } from "./registry.ts";
 import { checkSchemaName } from "./schema-name.ts";
 import { createStatistics, type Statistics } from "./statistics.ts";
+import { createSubscriptions, type Subscriptions } from "./subscriptions.ts";
+import type { Telemetry } from "./telemetry.ts";
+import { createTicking, type Ticking } from "./tick.ts";
 import { isUuid } from "./uuid.ts";
 import { createWaiter, StoppedError, type WaitOptions } from "./wait-for.ts";
-import { createWorker, requireStopOptions, type StopOptions, type Worker } from "./worker.ts";
+import { type Budget, createWorker, type OwnWorker, requireStopOptions, type StopOptions, type Worker } from "./worker.ts";
 import type { WorkerOptions } from "./worker-options.ts";
 
 export interface OrchestratorOptions {
@@ -42,6 +52,8 @@ export interface OrchestratorOptions {
   readonly instance?: string;
   /** Receives everything that the orchestrator has to say; it never writes to the console. */
   readonly observe?: Observer;
+  /** Traces and measures what it does: `openTelemetry()` of `orchestratum/opentelemetry`. @default none, which costs nothing */
+  readonly telemetry?: Telemetry;
   /** For tests: the clock that distances are measured by. @default the platform's */
   readonly clock?: Clock;
 }
@@ -64,7 +76,7 @@ export interface CommandCount {
   readonly count: number;
 }
 
-export interface Orchestrator extends Asking, Statistics, Control, ExecuteOnce, AsyncDisposable {
+export interface Orchestrator extends Asking, Statistics, Fleet, Explaining, Control, ExecuteOnce, Ticking, Publishing, Subscriptions, EventAsking, DeadLetters, EventStore, AsyncDisposable {
   /** Brings the schema up to date. Safe when many processes start at once. */
   migrate(): Promise<MigrateResult>;
 
@@ -118,6 +130,12 @@ export interface Orchestrator extends Asking, Statistics, Control, ExecuteOnce, 
   /** Adds an observer; the result takes it away. */
   observe(observer: Observer): () => void;
 
+  /** Tells observers something: for what is built around an orchestrator, as its HTTP router is. */
+  report(observation: Observation): void;
+
+  /** The contracts of `handlers` and `commands`: what may be pushed by name. */
+  readonly contracts: readonly AnyContract[];
+
   /** Stops workers (see `Worker.stop`), timers and listening, and ends all waiting with `StoppedError`. */
   stop(options?: StopOptions): Promise<void>;
 }
@@ -131,7 +149,7 @@ export interface Orchestrator extends Asking, Statistics, Control, ExecuteOnce, 
  * const { id } = await orchestrator.push(sendEmail({ to: "ada@example.com" }));
  */
 export function createOrchestrator(options: OrchestratorOptions): Orchestrator {
-  const { database: driver, schema = "orchestratum", instance, clock = systemClock } = options;
+  const { database: driver, schema = "orchestratum", instance, telemetry, clock = systemClock } = options;
   if (typeof driver?.query !== "function" || typeof driver.script !== "function") {
     throw new TypeError(
       `Cannot create orchestrator: database must be a driver, as postgresJs(sql) or await pglite() makes one, got ${shown(driver)}`,
@@ -140,8 +158,9 @@ export function createOrchestrator(options: OrchestratorOptions): Orchestrator {
   checkSchemaName(schema);
   if (instance !== undefined) requireQueue("Cannot create orchestrator with this instance", instance);
 
-  requireMiddleware("Cannot create orchestrator", options.middleware, ["push", "execute"]);
-  const middleware = [...(options.middleware ?? [])];
+  requireMiddleware("Cannot create orchestrator", options.middleware, ["push", "publish", "execute"]);
+  requireTelemetry(telemetry);
+  const middleware = [...(telemetry ? [telemetry.middleware] : []), ...labelled(options.middleware ?? [])];
   const pushMiddleware = middleware.filter(({ push }) => push !== undefined);
   const given = options.handlers === undefined ? [] : handlersOf(options.handlers);
   const isWrapped = middleware.some(({ execute }) => execute !== undefined);
@@ -154,17 +173,22 @@ export function createOrchestrator(options: OrchestratorOptions): Orchestrator {
   };
   for (const contract of contractsOf(options.commands)) learn(contract);
   for (const handler of handlers) learn(handler.contract);
+  const known = new Set(contracts.values());
 
   const observers = createObservers();
   const { report } = observers;
+  if (telemetry) observers.add(telemetry.observe);
   if (options.observe) observers.add(options.observe);
   const database = createDatabase(driver, schema, clock, report);
-  const hints = createHints(database, clock, report);
+  /** For what goes on by itself; what somebody asks for is theirs to wait for. */
+  const own = ownDatabase(database, clock);
+  const hints = createHints(own, clock, report);
   const pusher = createPusher(database, clock, hints, report);
-  const waiter = createWaiter(database, clock, hints, report);
-  const watcher = createWatcher(database, clock, report);
+  const waiter = createWaiter(own, clock, hints, report);
+  const watcher = createWatcher(own, clock, report);
   const asking = createAsking(database, watcher);
   const registry = createRegistry(handlers);
+  const events = createEventStore({ database, clock, hints, report, instance });
   const workers = new Set<Worker>();
   let isStopped = false;
 
@@ -245,6 +269,23 @@ export function createOrchestrator(options: OrchestratorOptions): Orchestrator {
     return await readOutcome(row, contract);
   }
 
+  function startWorker(
+    attempt: string,
+    within: Database,
+    workerOptions: WorkerOptions | undefined,
+    budget?: Budget,
+  ): OwnWorker {
+    if (isStopped) throw new StoppedError(`${attempt}: the orchestrator was stopped`);
+    if (handlers.length === 0) {
+      throw new TypeError(`${attempt}: the orchestrator has no handlers: pass them to createOrchestrator`);
+    }
+    const stopped = () => void workers.delete(worker);
+    const surroundings = { database: within, clock, hints, registry, observers, instance, stopped };
+    const worker = createWorker(surroundings, workerOptions, budget);
+    workers.add(worker);
+    return worker;
+  }
+
   const orchestrator: Orchestrator = {
     async migrate() {
       return await migrate(driver, { schema });
@@ -266,17 +307,16 @@ export function createOrchestrator(options: OrchestratorOptions): Orchestrator {
       hints.wake(queues);
     },
     ...createStatistics(database, clock),
-    startWorker(workerOptions) {
-      if (isStopped) throw new StoppedError("Cannot start worker: the orchestrator was stopped");
-      if (handlers.length === 0) {
-        throw new TypeError("Cannot start worker: the orchestrator has no handlers: pass them to createOrchestrator");
-      }
-      const stopped = () => void workers.delete(worker);
-      const surroundings = { database, clock, hints, registry, observers, instance, stopped };
-      const worker = createWorker(surroundings, workerOptions);
-      workers.add(worker);
-      return worker;
-    },
+    ...createFleet(database),
+    ...createExplaining(database),
+    startWorker: (workerOptions) => startWorker("Cannot start worker", database, workerOptions),
+    ...createTicking({
+      database,
+      clock,
+      hints,
+      report,
+      startWorker: (within, workerOptions, budget) => startWorker("Cannot tick", within, workerOptions, budget),
+    }),
     get workers() {
       return [...workers];
     },
@@ -292,18 +332,47 @@ export function createOrchestrator(options: OrchestratorOptions): Orchestrator {
       contractOf: (name, version) => contracts.get(`${name}\n${version}`),
     }),
     ...createExecuteOnce({ handlers: running, registry, clock, report }),
+    ...publishingWithin(middleware, createPublishing({ database, clock, hints, report })),
+    ...createSubscriptions({
+      database,
+      clock,
+      hints,
+      report,
+      log: createLogReader(database),
+      cancel: (filter, cancelOptions) => orchestrator.cancel(filter, cancelOptions),
+    }),
+    ...createEventAsking(database),
+    ...createDeadLetters({ database, clock, hints, report }),
+    ...events.store,
+    get startedReaders() {
+      return events.store.startedReaders;
+    },
     observe: (observer) => observers.add(observer),
+    report,
+    contracts: [...known],
     async stop(stopOptions = {}) {
       requireStopOptions("Cannot stop", stopOptions);
       isStopped = true;
-      await Promise.all([...workers].map((worker) => worker.stop(stopOptions)));
+      await Promise.all([...[...workers].map((worker) => worker.stop(stopOptions)), events.stop(stopOptions)]);
       waiter.close();
       watcher.close();
       await hints.close();
+      await own.end(new StoppedError("Cannot ask the database: the orchestrator was stopped"), 1_000);
+      detach?.();
     },
     [Symbol.asyncDispose]: () => orchestrator.stop(),
   };
+  const detach = telemetry?.attach(orchestrator);
   return orchestrator;
+}
+
+function requireTelemetry(given: unknown): void {
+  if (given === undefined) return;
+  const { middleware, observe, attach } = (given ?? {}) as { [Key in keyof Telemetry]?: unknown };
+  if (typeof middleware === "object" && typeof observe === "function" && typeof attach === "function") return;
+  throw new TypeError(
+    `Cannot create orchestrator: telemetry must be as openTelemetry() makes it, got ${shown(given)}: call it`,
+  );
 }
 
 function requireId(attempt: string, id: unknown): void {

@@ -3,7 +3,10 @@ import type { CommandId } from "./command.ts";
 import type { AnyContract } from "./define-command.ts";
 import { parseOutput } from "./execute.ts";
 import type { ErrorRecord } from "./failure.ts";
+import { InvalidOutputError } from "./invalid-output.ts";
 import type { EndedRow } from "./wait-for.ts";
+
+export { InvalidOutputError };
 
 /** One entry of a command's trail: what became of a lease that did not end well, or was put off. */
 export interface TrailEntry extends ErrorRecord {
@@ -23,20 +26,6 @@ export type CommandOutcome<Output = unknown> =
       readonly error: TrailEntry | undefined;
       readonly finishedAt: Date;
     };
-
-/** The output was recorded, but the contract known here does not take it; another version wrote it, perhaps. */
-export class InvalidOutputError extends Error {
-  readonly code = "ORCHESTRATUM_INVALID_OUTPUT";
-  override readonly name = "InvalidOutputError";
-  readonly id: string;
-  /** What was recorded. */
-  readonly rawOutput: unknown;
-  constructor(id: string, rawOutput: unknown, cause: unknown) {
-    super(`Cannot read the output of command ${id}: ${cause instanceof Error ? cause.message : cause}`, { cause });
-    this.id = id;
-    this.rawOutput = rawOutput;
-  }
-}
 
 /** Without a contract the output is raw. */
 export async function readOutcome(row: EndedRow, contract: AnyContract | undefined): Promise<CommandOutcome> {

@@ -73,6 +73,7 @@ export function createWatcher(database: Database, clock: Clock, report: Observer
         const byId = new Map(rows.map((row) => [row.id, row]));
         for (const id of batch) for (const watch of [...(watched.get(id) ?? [])]) watch.tell(byId.get(id));
       } catch (error) {
+        if (closed) return;
         if (isPassing(error)) {
           troubles += 1;
           report({ type: "database_trouble", operation: "progress", error, attempt: troubles });

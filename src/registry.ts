@@ -1,6 +1,7 @@
 /** Which handlers a process has, and which of them takes a command of some version. */
 import type { Database } from "./database.ts";
 import type { Handler } from "./handler.ts";
+import { registerSubscriptions } from "./subscriptions.ts";
 
 export interface Registry {
   readonly handlers: readonly Handler[];
@@ -22,6 +23,7 @@ export function createRegistry(handlers: readonly Handler[]): Registry {
     versions.set(handler.contract.name, list);
   }
 
+  let declared = false;
   return {
     handlers,
     find(name, version) {
@@ -44,6 +46,9 @@ export function createRegistry(handlers: readonly Handler[]): Registry {
         timeout_ms: contract.defaults.timeoutMs,
       }));
       await database.run("registerHandlers", [JSON.stringify(rows)]);
+      // The newest start decides what a subscription is; what comes later only says that its worker is there.
+      await registerSubscriptions(database, handlers, declared ? "see" : "declare");
+      declared = true;
     },
   };
 }

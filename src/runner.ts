@@ -5,6 +5,7 @@
  * it sets `over`, and nobody after that has a say. What the database makes of the outcome is decided by the fence.
  * Everything that has a time (timeouts, grace, trust, heartbeats, progress) is looked at by one alarm for all of them.
  */
+import { createBackground } from "./background.ts";
 import type { Clock } from "./clock.ts";
 import type { Database } from "./database.ts";
 import type { Queryable } from "./driver.ts";
@@ -26,7 +27,11 @@ import type { Hints } from "./hints.ts";
 import { toJson } from "./json.ts";
 import { AttemptAbortedError, type ClaimedRow, Lease, observed } from "./lease.ts";
 import { maxProgressBytes } from "./limits.ts";
+import { parseMicros } from "./marks.ts";
 import type { Observer, Observers, Verdict } from "./observation.ts";
+import { appendWithin } from "./publish.ts";
+import { readStoredEvent } from "./read-event.ts";
+import type { RecordedEvent } from "./recorded-event.ts";
 import { leaseEnded } from "./solo.ts";
 import { formatIssues } from "./validate.ts";
 import { createWakeup } from "./wakeup.ts";
@@ -54,8 +59,8 @@ export interface Runner {
   lookAtCancellation(id: string): void;
   /** Aborts everything that runs, since the worker stops. */
   abortAll(): void;
-  /** Gives up what is not recorded, and leaves no timer behind. */
-  close(): void;
+  /** Gives up what is not recorded, and resolves when no timer and no heartbeat is left. */
+  close(): Promise<void>;
 }
 
 export interface RunnerOptions {
@@ -74,6 +79,7 @@ export interface RunnerOptions {
 export function createRunner(options: RunnerOptions): Runner {
   const { database, worker, clock, hints, observers, leaseMs, abortGraceMs } = options;
   const { report } = observers;
+  const background = createBackground(report);
   const random = () => clock.random();
   /** A lease is not trusted to its very end: the statement that writes has to get there. */
   const marginMs = Math.min(leaseMs / 6, 2_000);
@@ -108,16 +114,18 @@ export function createRunner(options: RunnerOptions): Runner {
     lost: (lease) => loseLease(lease, "taken"),
   });
 
-  const tools: ExecutionTools = { clock, report, noteProgress, recordWithin };
+  const tools: ExecutionTools = {
+    worker,
+    clock,
+    report,
+    noteProgress,
+    recordWithin,
+    readEvent: (id) => readStoredEvent(database, id),
+  };
 
   function find(id: string, fence: number): Lease | undefined {
     for (const lease of leases) if (lease.row.id === id && lease.row.fence === fence) return lease;
     return undefined;
-  }
-
-  /** What goes on by itself is handed to somebody who reports its failure. */
-  function background(operation: string, work: Promise<void>): void {
-    work.catch((error: unknown) => report({ type: "internal_error", operation, error }));
   }
 
   async function runLease(lease: Lease, handler: Handler): Promise<void> {
@@ -126,7 +134,8 @@ export function createRunner(options: RunnerOptions): Runner {
     lease.start(clock.now());
     alarmAt(Math.min(lease.timeoutAt, lease.trustedUntil, clock.now() + leaseMs / 10));
     if (observers.wanted) {
-      report({ type: "command_started", worker, ...observed(row), ...(row.hook ? { hook: row.hook } : {}) });
+      const waitedMs = (row.claimed_micros - parseMicros(row.available_at)) / 1000;
+      report({ type: "command_started", worker, ...observed(row), ...(row.hook ? { hook: row.hook } : {}), waitedMs });
     }
     const executed = execute(handler, new LeaseExecution(lease, tools));
     lease.syncMs = clock.now() - lease.startedAt;
@@ -183,6 +192,7 @@ export function createRunner(options: RunnerOptions): Runner {
       ...observed(row),
       verdict,
       durationMs: clock.now() - lease.startedAt,
+      ...(ending.delayMs === undefined || own ? {} : { delayMs: ending.delayMs }),
       ...(ending.error && !own ? { error: ending.error } : {}),
     });
   }
@@ -191,6 +201,7 @@ export function createRunner(options: RunnerOptions): Runner {
     const { row } = lease;
     const outcome = { id: row.id, fence: row.fence, ...succeededEnding(success) };
     const until = lease.over ? Number.NEGATIVE_INFINITY : lease.trustedUntil;
+    if (success.appends && clock.now() < until) await appendWithin(database, hints, db, success.appends);
     if ((await finisher.finishWithin(db, outcome, until)) === "accepted") {
       lease.within = true;
       return;
@@ -337,7 +348,8 @@ export function createRunner(options: RunnerOptions): Runner {
     report({ type: "event_loop_blocked", worker, blockedMs: lateMs, commands });
   }
 
-  background("alarm", alarmLoop());
+  const alarmed = alarmLoop();
+  background("alarm", alarmed);
 
   return {
     leases,
@@ -375,11 +387,11 @@ export function createRunner(options: RunnerOptions): Runner {
         if (!lease.over) abort(lease, "ORCHESTRATUM_STOPPED", "The worker stops and cannot wait any longer");
       }
     },
-    close() {
+    async close() {
       closed = true;
       finisher.abandon();
-      heart.stop();
       alarm.raise();
+      await Promise.all([heart.stop(), alarmed]);
     },
   };
 }
@@ -402,31 +414,49 @@ function counterOf(verdict: Verdict): "succeeded" | "failed" | "cancelled" | "re
 
 /** A lease as its handler's attempt sees it. A class, so that what nobody looks at is not made. */
 class LeaseExecution implements Execution {
-  readonly id: string;
-  readonly name: string;
-  readonly version: number;
-  readonly hook: "failure" | "cancellation" | null;
-  readonly fence: number;
-  readonly attempt: number;
-  readonly parentId: string | null;
-  readonly input: string | null;
-  readonly metadata: string | null;
   readonly #lease: Lease;
   readonly #tools: ExecutionTools;
 
   constructor(lease: Lease, tools: ExecutionTools) {
-    const { row } = lease;
-    this.id = row.id;
-    this.name = row.name;
-    this.version = row.version;
-    this.hook = row.hook;
-    this.fence = row.fence;
-    this.attempt = row.attempt;
-    this.parentId = row.parent_id;
-    this.input = row.input;
-    this.metadata = row.metadata;
     this.#lease = lease;
     this.#tools = tools;
+  }
+  get id(): string {
+    return this.#lease.row.id;
+  }
+  get name(): string {
+    return this.#lease.row.name;
+  }
+  get version(): number {
+    return this.#lease.row.version;
+  }
+  get hook(): "failure" | "cancellation" | null {
+    return this.#lease.row.hook;
+  }
+  get fence(): number {
+    return this.#lease.row.fence;
+  }
+  get attempt(): number {
+    return this.#lease.row.attempt;
+  }
+  get parentId(): string | null {
+    return this.#lease.row.parent_id;
+  }
+  get input(): string | null {
+    return this.#lease.row.input;
+  }
+  get queue(): string {
+    return this.#lease.row.queue;
+  }
+  get worker(): string {
+    return this.#tools.worker;
+  }
+  // The lease's own, so that what is observed of it later names the same trace as its handler.
+  get metadata(): string | null {
+    return this.#lease.row.metadata;
+  }
+  set metadata(metadata: string | null) {
+    this.#lease.row.metadata = metadata;
   }
   get deadline(): Date {
     return new Date(Date.now() + this.#lease.timeoutAt - this.#tools.clock.now());
@@ -440,12 +470,16 @@ class LeaseExecution implements Execution {
   get record(): (db: Queryable, success: Success) => Promise<void> {
     return (db, success) => this.#tools.recordWithin(this.#lease, db, success);
   }
+  get readEvent(): (id: string) => Promise<RecordedEvent> {
+    return this.#tools.readEvent;
+  }
   get logger(): Logger {
     const log =
       (level: keyof Logger): Logger[keyof Logger] =>
       (message, fields) =>
         this.#tools.report({
           type: "log",
+          worker: this.#tools.worker,
           level,
           message,
           ...(fields ? { fields } : {}),
@@ -456,8 +490,10 @@ class LeaseExecution implements Execution {
 }
 
 interface ExecutionTools {
+  readonly worker: string;
   readonly clock: Clock;
   readonly report: Observer;
   noteProgress(lease: Lease, value: unknown): void;
   recordWithin(lease: Lease, db: Queryable, success: Success): Promise<void>;
+  readEvent(id: string): Promise<RecordedEvent>;
 }

@@ -9,7 +9,10 @@ import { type Database, isPassing, repeatDelayMs } from "./database.ts";
 import type { Hints } from "./hints.ts";
 import { maxBatchBytes, maxBatchCommands, maxTimeoutMs, requireMs } from "./limits.ts";
 import type { Observer } from "./observation.ts";
-import { pause } from "./wakeup.ts";
+import { StoppedError, UnknownCommandError, type WaitOptions, WaitTimeoutError } from "./wait-errors.ts";
+import { createPauses } from "./wakeup.ts";
+
+export { StoppedError, UnknownCommandError, type WaitOptions, WaitTimeoutError };
 
 /** A command that has ended, as the database answers it. */
 export interface EndedRow {
@@ -23,41 +26,6 @@ export interface EndedRow {
 }
 
 type LookRow = (EndedRow & { readonly result: "finished" }) | { readonly id: string; readonly result: string };
-
-/** It was waited for longer than `timeoutMs`. The command goes on. */
-export class WaitTimeoutError extends Error {
-  readonly code = "ORCHESTRATUM_WAIT_TIMEOUT";
-  override readonly name = "WaitTimeoutError";
-  readonly id: string;
-  constructor(id: string, timeoutMs: number) {
-    super(`Cannot wait for command ${id} any longer: it has not ended within ${timeoutMs} ms`);
-    this.id = id;
-  }
-}
-
-/** There is no command with this id: it was never pushed, its transaction has not committed, or retention removed it. */
-export class UnknownCommandError extends Error {
-  readonly code = "ORCHESTRATUM_UNKNOWN_COMMAND";
-  override readonly name = "UnknownCommandError";
-  readonly id: string;
-  constructor(id: string, attempt = `Cannot wait for command ${id}`) {
-    super(`${attempt}: there is none with this id (not pushed, not committed yet, or long expired)`);
-    this.id = id;
-  }
-}
-
-/** The orchestrator was stopped. */
-export class StoppedError extends Error {
-  readonly code = "ORCHESTRATUM_STOPPED";
-  override readonly name = "StoppedError";
-}
-
-export interface WaitOptions {
-  /** How long to wait, in ms: 0 to 2,147,483,647. @default for ever */
-  readonly timeoutMs?: number;
-  /** Ends the waiting with the signal's reason. The command goes on. */
-  readonly signal?: AbortSignal;
-}
 
 export interface Waiter {
   wait(id: string, options?: WaitOptions): Promise<EndedRow>;
@@ -77,6 +45,7 @@ const backstopMs = 5_000;
 
 export function createWaiter(database: Database, clock: Clock, hints: Hints, report: Observer): Waiter {
   const waiting = new Map<string, Set<Waiting>>();
+  const pauses = createPauses(clock);
   let closed = false;
   let timer: Timer | undefined;
   let pollMs = firstPollMs;
@@ -92,7 +61,7 @@ export function createWaiter(database: Database, clock: Clock, hints: Hints, rep
         } catch (error) {
           if (!isPassing(error) || closed) throw error;
           report({ type: "database_trouble", operation: "waitFor", error, attempt });
-          await pause(clock, repeatDelayMs(clock, attempt, 2_000));
+          await pauses.pause(repeatDelayMs(clock, attempt, 2_000));
           if (closed) throw error;
         }
       }
@@ -129,7 +98,7 @@ export function createWaiter(database: Database, clock: Clock, hints: Hints, rep
         if (row?.result === "finished") return end(id, (waiter) => waiter.resolve(row as EndedRow));
         if (row?.result === "waiting") return;
         if (row?.result !== "busy") return end(id, (waiter) => waiter.reject(new UnknownCommandError(id)));
-        await pause(clock, repeatDelayMs(clock, Math.min(attempt, 4), 250));
+        await pauses.pause(repeatDelayMs(clock, Math.min(attempt, 4), 250));
       }
     } catch (error) {
       end(id, (waiter) => waiter.reject(error));
@@ -207,6 +176,7 @@ export function createWaiter(database: Database, clock: Clock, hints: Hints, rep
     close() {
       closed = true;
       timer?.cancel();
+      pauses.end();
       stopReceiving?.();
       for (const id of [...waiting.keys()]) {
         end(id, (waiter) =>

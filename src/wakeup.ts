@@ -31,6 +31,36 @@ export function createWakeup(clock: Clock): Wakeup {
   };
 }
 
+/** Pauses of several, which all can be ended at once. */
+export interface Pauses {
+  /** Resolves after `ms`, or when they are ended, and at once after that. */
+  pause(ms: number): Promise<void>;
+  end(): void;
+}
+
+export function createPauses(clock: Clock): Pauses {
+  const waiting = new Set<() => void>();
+  let ended = false;
+  return {
+    pause(ms) {
+      if (ended) return Promise.resolve();
+      return new Promise((resolve) => {
+        const wake = () => {
+          timer.cancel();
+          waiting.delete(wake);
+          resolve();
+        };
+        const timer = clock.after(ms, wake);
+        waiting.add(wake);
+      });
+    },
+    end() {
+      ended = true;
+      for (const wake of waiting) wake();
+    },
+  };
+}
+
 /** Resolves after `ms`. */
 export function pause(clock: Clock, ms: number): Promise<void> {
   return new Promise((resolve) => clock.after(ms, resolve));

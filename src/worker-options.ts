@@ -1,5 +1,5 @@
 /** The options of a worker, their defaults and their limits. */
-import { requireInteger, requireMs, requireQueue } from "./limits.ts";
+import { requireInteger, requireMs, requireQueue, requireText } from "./limits.ts";
 
 export interface WorkerOptions {
   /** Queues to serve. The queue named after the orchestrator's instance is served too. @default ["default"] */
@@ -36,13 +36,20 @@ export interface WorkerOptions {
    * @default never: it waits
    */
   readonly notFoundAfterMs?: number;
+  /** What it runs on, such as `node 24.1.0`, 200 characters at most: shown in the list of workers. @default none; `runWorker` knows */
+  readonly runtime?: string;
+  /** The machine that it runs on, 200 characters at most: shown in the list of workers. @default none; `runWorker` knows */
+  readonly host?: string;
 }
 
-export type ResolvedWorkerOptions = Required<Omit<WorkerOptions, "notFoundAfterMs">> & {
+export type ResolvedWorkerOptions = Required<Omit<WorkerOptions, "notFoundAfterMs" | "runtime" | "host">> & {
   readonly notFoundAfterMs: number | undefined;
+  readonly runtime: string | undefined;
+  readonly host: string | undefined;
 };
 
 const dayMs = 24 * 60 * 60 * 1000;
+const maxLabelLength = 200;
 
 /** The options with their defaults. The queue named after the instance is among the queues. */
 export function resolveWorkerOptions(options: WorkerOptions, instance: string | undefined): ResolvedWorkerOptions {
@@ -58,6 +65,8 @@ export function resolveWorkerOptions(options: WorkerOptions, instance: string | 
     abortGraceMs = 5_000,
     rescanBudget = 0.02,
     notFoundAfterMs,
+    runtime,
+    host,
   } = options;
   const served = [...new Set(instance === undefined ? queues : [...queues, instance])];
   if (served.length === 0) throw new RangeError(`${attempt}: queues must name at least one queue`);
@@ -73,6 +82,8 @@ export function resolveWorkerOptions(options: WorkerOptions, instance: string | 
   if (!(rescanBudget > 0 && rescanBudget <= 1)) {
     throw new RangeError(`${attempt}: rescanBudget must be over 0 and at most 1, got ${rescanBudget}`);
   }
+  if (runtime !== undefined) requireText(attempt, "runtime", runtime, maxLabelLength);
+  if (host !== undefined) requireText(attempt, "host", host, maxLabelLength);
   return {
     queues: served,
     concurrency,
@@ -84,5 +95,7 @@ export function resolveWorkerOptions(options: WorkerOptions, instance: string | 
     abortGraceMs,
     rescanBudget,
     notFoundAfterMs,
+    runtime,
+    host,
   };
 }

@@ -6,16 +6,18 @@
  * themselves. When the claims say that nothing is left, the loop sleeps until the database knows something to be due, or
  * a hint comes, or it is time to poll.
  */
+import { createBackground } from "./background.ts";
 import type { Clock } from "./clock.ts";
-import { type Database, DatabaseUnresponsiveError, repeatDelayMs } from "./database.ts";
+import { type Database, DatabaseUnresponsiveError, isPassing, ownDatabase, repeatDelayMs } from "./database.ts";
 import { createDuties, type Duties, type Rescan } from "./duties.ts";
 import { decidedEnding } from "./ending.ts";
 import type { Handler } from "./handler.ts";
-import type { Hints } from "./hints.ts";
+import { everyQueue, type HintReceiver, type Hints } from "./hints.ts";
 import { type ClaimedRow, observed } from "./lease.ts";
 import { maxBatchBytes, requireMs } from "./limits.ts";
 import { createMarks, formatMicros, parseMicros } from "./marks.ts";
 import type { Observers } from "./observation.ts";
+import { createPresence } from "./presence.ts";
 import type { Registry } from "./registry.ts";
 import { createRunner } from "./runner.ts";
 import { enterSolo, heldByProcess, isSoloOfAnother, leaveSolo, moveIn } from "./solo.ts";
@@ -63,6 +65,25 @@ export interface Worker extends AsyncDisposable {
   stop(options?: StopOptions): Promise<void>;
 }
 
+/** What a worker may take that works off what is due and ends by itself: it neither sleeps nor listens, nor is it shown. */
+export interface Budget {
+  /** Leases that it takes at most. */
+  readonly maxCommands: number;
+  /** How long it has, in ms, and when that is over, by the clock; `stop({ graceMs: 0 })` is then due. */
+  readonly maxMs: number;
+  readonly endsAt: number;
+  /** Whether the schema was looked at, and the handlers were registered, a short while ago. */
+  readonly begun: boolean;
+}
+
+/** A worker as its process sees it. */
+export interface OwnWorker extends Worker {
+  /** Resolves when nothing is left to be done within its budget; without one, when it stops. */
+  readonly worked: Promise<void>;
+  /** When something is due next in its queues, in ms from now: 0 or less where something is. Of what is paused nothing is. */
+  dueInMs(): Promise<{ readonly ms: number; readonly at: Date } | undefined>;
+}
+
 /** What a worker works with: what its orchestrator shares out. */
 export interface WorkerSurroundings {
   readonly database: Database;
@@ -99,7 +120,9 @@ const maxUnknownDelayMs = 5 * 60_000;
 const defaultGraceMs = 20_000;
 /** Other workers may have longer leases than this one, and a batch of outcomes may take its time to commit. */
 const minStatisticsLagMs = 60_000;
-const flushMs = 5_000;
+/** Together five seconds: what is under way may end by itself, and is then given up, which takes no time but a driver's. */
+const flushMs = 4_500;
+const abortMs = 500;
 const dayMs = 24 * 60 * 60 * 1000;
 
 export function requireStopOptions(attempt: string, { graceMs = defaultGraceMs }: StopOptions): number {
@@ -107,12 +130,18 @@ export function requireStopOptions(attempt: string, { graceMs = defaultGraceMs }
   return graceMs;
 }
 
-export function createWorker(surroundings: WorkerSurroundings, options: WorkerOptions = {}): Worker {
-  const { database, clock, hints, registry, observers, instance } = surroundings;
+export function createWorker(
+  surroundings: WorkerSurroundings,
+  options: WorkerOptions = {},
+  budget?: Budget,
+): OwnWorker {
+  const { clock, hints, registry, observers, instance } = surroundings;
   const { report } = observers;
+  const background = createBackground(report);
+  const database = ownDatabase(surroundings.database, clock);
   const settings = resolveWorkerOptions(options, instance);
   const { queues, concurrency, maxClaim, leaseMs } = settings;
-  const id = `${instance ?? "worker"}-${uuidv7()}`;
+  const id = `${instance ?? (budget ? "tick" : "worker")}-${uuidv7()}`;
   const marks = createMarks(queues);
   const wakeup = createWakeup(clock);
   let claimed = 0;
@@ -133,6 +162,20 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
     },
   });
 
+  const presence = createPresence({
+    database,
+    worker: id,
+    instance,
+    runtime: settings.runtime,
+    host: settings.host,
+    queues,
+    concurrency,
+    // It is heard of with the registrations of handlers, which come at the minute that follows.
+    silenceMs: Math.ceil(settings.idlePollMs / registerEveryMs) * registerEveryMs,
+    running: () => runner.running,
+    report,
+  });
+
   let claimOpen = false;
   const resident = { held: () => runner.leases.size + (claimOpen ? 1 : 0), wake: () => wakeup.raise() };
   const moveOut = moveIn(resident);
@@ -146,7 +189,7 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
   let soonest = Number.POSITIVE_INFINITY;
   let waitsForRoom = false;
 
-  const stopReceiving = hints.receive({
+  const receiver: HintReceiver = {
     due(queue, fromMicros) {
       if (!queues.includes(queue)) return;
       marks.hint(queue, fromMicros);
@@ -158,7 +201,7 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
       wakeup.raise();
     },
     paused(queue) {
-      if (!queues.includes(queue)) return;
+      if (queue !== everyQueue && !queues.includes(queue)) return;
       pausesReadAt = Number.NEGATIVE_INFINITY;
       hinted = true;
       wakeup.raise();
@@ -170,7 +213,8 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
       hinted = true;
       wakeup.raise();
     },
-  });
+  };
+  const stopReceiving = hints.receive(receiver, budget === undefined);
 
   function localTime(micros: number): number {
     return anchor ? anchor.at + (micros - anchor.micros) / 1000 : Number.NEGATIVE_INFINITY;
@@ -211,10 +255,40 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
     return "elapsed";
   }
 
+  /** With a budget nobody sleeps until something is due: what runs is waited for, and then that is all, or more is due. */
+  async function restUntilEnded(): Promise<"hinted" | "elapsed"> {
+    waitsForRoom = true;
+    while (runner.leases.size > 0 && !hinted && !stopping && soonest > clock.now()) {
+      await wakeup.sleep(soonest - clock.now());
+    }
+    waitsForRoom = false;
+    if (stopping) return "elapsed";
+    if (hinted || soonest <= clock.now()) return "hinted";
+    try {
+      const next = await dueInMs();
+      return next && next.ms <= 0 ? "hinted" : "elapsed";
+    } catch (error) {
+      report({ type: "database_trouble", operation: "nextDue", error, attempt: 1 });
+      return "elapsed";
+    }
+  }
+
+  async function dueInMs(): Promise<{ ms: number; at: Date } | undefined> {
+    if (marks.open.length === 0) return undefined;
+    const params = [JSON.stringify(marks.open), "-infinity"];
+    // Asked by who has stopped it, too.
+    const [next] = await surroundings.database.run<{ available_at: string | null }>("nextDue", params);
+    if (!next?.available_at) return undefined;
+    const micros = parseMicros(next.available_at);
+    return { ms: localTime(micros) - clock.now(), at: new Date(Math.ceil(micros / 1000)) };
+  }
+
   // Pauses.
 
-  /** When it was last asked which queues are paused. */
+  /** When it was last asked what is paused. */
   let pausesReadAt = Number.NEGATIVE_INFINITY;
+  /** Names whose commands are put off as if nobody knew them: no claim can leave them out, since it goes by lanes. */
+  let pausedNames: ReadonlySet<string> = new Set();
 
   /** A notification tells of a pause; who hears none asks as often as it would poll, a worker with work among them. */
   async function lookAtPauses(): Promise<void> {
@@ -222,8 +296,10 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
     if (askedAt - pausesReadAt < settings.pollIntervalMs) return;
     pausesReadAt = askedAt;
     try {
-      const rows = await database.run<{ queue: string }>("listPauses", []);
-      for (const queue of marks.pause(new Set(rows.map((row) => row.queue)))) duties?.worked(queue);
+      const rows = await database.run<{ queue: string | null; name: string | null }>("listPauses", []);
+      pausedNames = new Set(rows.flatMap(({ name }) => name ?? []));
+      const pausedQueues = new Set(rows.flatMap(({ queue }) => queue ?? []));
+      for (const queue of marks.pause(pausedQueues)) duties?.worked(queue);
     } catch (error) {
       pausesReadAt = Number.NEGATIVE_INFINITY;
       throw error;
@@ -256,6 +332,7 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
 
   async function loop(): Promise<void> {
     await begin();
+    if (!duties) return;
     let troubles = 0;
     let looks = 0;
     // The first look, and one after a whole sleep, is from below: no hint and no mark is believed.
@@ -267,7 +344,13 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
         await wakeup.sleep(1_000);
         continue;
       }
-      const room = Math.min(concurrency - runner.running, maxClaim);
+      if (budget && claimed >= budget.maxCommands) {
+        waitsForRoom = true;
+        while (runner.leases.size > 0 && !stopping) await wakeup.sleep();
+        break;
+      }
+      const left = budget ? budget.maxCommands - claimed : Number.POSITIVE_INFINITY;
+      const room = Math.min(concurrency - runner.running, maxClaim, left);
       if (room < 1 || runner.unrecorded > 2 * concurrency + maxClaim) {
         endRescan("no room");
         waitsForRoom = true;
@@ -283,6 +366,7 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
       try {
         await lookAtPauses();
         if (marks.open.length === 0) {
+          if (budget) break;
           await restUntilResumed();
           continue;
         }
@@ -296,7 +380,7 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
       } catch (error) {
         report({ type: "database_trouble", operation: "claim", error, attempt: ++troubles });
         endRescan("no room");
-        await wakeup.sleep(repeatDelayMs(clock, troubles, settings.pollIntervalMs));
+        if (!stopping) await wakeup.sleep(repeatDelayMs(clock, troubles, settings.pollIntervalMs));
         continue;
       }
       troubles = 0;
@@ -312,6 +396,12 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
       since = Math.min(since, reply.micros);
       // With more queues than a claim may look at, all of them first.
       if (!marks.covered) continue;
+      if (budget) {
+        if ((await restUntilEnded()) === "elapsed") break;
+        marks.lookAtAll();
+        since = Number.POSITIVE_INFINITY;
+        continue;
+      }
       poll = (await restUntilDue(since)) === "elapsed";
       if (poll) marks.lookAtAll();
       since = Number.POSITIVE_INFINITY;
@@ -320,7 +410,8 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
   }
 
   async function begin(): Promise<void> {
-    for (let attempt = 1; !stopping; attempt++) {
+    let trouble: unknown;
+    for (let attempt = 1; !stopping && !budget?.begun; attempt++) {
       try {
         const [found] = await database.run<{ isolation: string }>("lookAtDatabase", []);
         if (found?.isolation !== "read committed") {
@@ -333,10 +424,17 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
       } catch (error) {
         // Whoever migrates, or puts the setting right, may come after us.
         report({ type: "database_trouble", operation: "startWorker", error, attempt });
+        trouble = error;
+        if (budget && !isPassing(error)) return begun.reject(error);
         await wakeup.sleep(repeatDelayMs(clock, attempt, 5_000));
       }
     }
-    if (stopping) return begun.reject(new Error("Cannot start worker: it was stopped before it had begun"));
+    if (!budget) await presence.announce();
+    if (stopping) {
+      return begun.reject(
+        new Error("Cannot start worker: it was stopped before it had begun", { cause: trouble ?? stopping }),
+      );
+    }
     duties = createDuties({
       database,
       worker: id,
@@ -353,13 +451,22 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
       statisticsLagMs: Math.max(leaseMs, minStatisticsLagMs),
       statisticsRestMs: Math.max(settings.idlePollMs, minStatisticsLagMs),
       ended: () => runner.counts.succeeded + runner.counts.failed + runner.counts.cancelled,
+      once: budget !== undefined,
     });
-    background("registerHandlers", registerLoop());
-    report({ type: "worker_started", worker: id, queues });
+    if (!budget) {
+      registered = false;
+      background(
+        "registerHandlers",
+        registerLoop().finally(() => {
+          registered = true;
+        }),
+      );
+      report({ type: "worker_started", worker: id, queues });
+    }
     begun.resolve();
   }
 
-  let begun: { resolve(): void; reject(error: Error): void } = { resolve() {}, reject() {} };
+  let begun: { resolve(): void; reject(error: unknown): void } = { resolve() {}, reject() {} };
   const started = new Promise<void>((resolve, reject) => {
     begun = { resolve, reject };
   });
@@ -387,11 +494,8 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
       } catch (error) {
         report({ type: "database_trouble", operation: "registerHandlers", error, attempt: 1 });
       }
+      await presence.announce();
     }
-  }
-
-  function background(operation: string, work: Promise<void>): void {
-    work.catch((error: unknown) => report({ type: "internal_error", operation, error }));
   }
 
   // Claiming.
@@ -421,7 +525,15 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
       anchor = { micros: parseMicros(end.available_at), at: clock.now() };
       marks.settle(plan, { clock: end.available_at, more: end.more, rows: taken });
       claimed += taken.length;
-      for (const row of taken) duties?.worked((plan.lanes[row.lane - 1] as { queue: string }).queue);
+      for (const row of taken) {
+        row.queue = (plan.lanes[row.lane - 1] as { queue: string }).queue;
+        row.claimed_micros = anchor.micros;
+        duties?.worked(row.queue);
+      }
+      if (observers.wanted) {
+        const durationMs = anchor.at - sentAt;
+        report({ type: "claimed", worker: id, count: taken.length, durationMs, commands: taken.map(observed) });
+      }
       const suspects = start(taken, until);
       return { rows: taken.length, more: end.more, micros: anchor.micros, suspects, until };
     } catch (error) {
@@ -453,6 +565,10 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
         runner.record(row, decidedEnding(row), until);
         continue;
       }
+      if (pausedNames.has(row.name)) {
+        runner.record(row, { verdict: "unknown", delayMs: putOffMs(row) }, until);
+        continue;
+      }
       const handler = registry.find(row.name, row.version);
       if (!handler) unknown.push(row);
       else if (row.losses >= 2) suspects.push(row);
@@ -463,9 +579,17 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
     const held = suspects.length > 0 || stopping !== undefined || isSoloOfAnother(resident);
     for (const [row, handler] of ready) {
       if (held) runner.record(row, { verdict: "release", delayMs: 0 }, until);
+      else if (isTooLateFor(row)) runner.record(row, { verdict: "release", delayMs: leftMs() }, until);
       else runner.run(runner.hold(row, handler, until), handler);
     }
     return suspects;
+  }
+
+  const leftMs = () => (budget ? Math.max(budget.endsAt - clock.now(), 0) : Number.POSITIVE_INFINITY);
+
+  /** What may be started only once would fail if the budget ended under it: it gets half of a budget, or its timeout. */
+  function isTooLateFor(row: ClaimedRow): boolean {
+    return budget !== undefined && row.max_attempts === 1 && leftMs() < Math.min(row.timeout_ms, budget.maxMs / 2);
   }
 
   /** Runs one of the commands that were lost twice, with nothing else leased by this process; the others come again. */
@@ -491,6 +615,19 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
     }
   }
 
+  /** For how long a command has been put off, in ms. */
+  function unknownMsOf({ unknown_since }: ClaimedRow): number {
+    if (unknown_since === null || anchor === undefined) return 0;
+    return (anchor.micros - parseMicros(unknown_since)) / 1000 + clock.now() - anchor.at;
+  }
+
+  /** For as long as it has been put off already: a moment first, so that who knows better gets it soon. */
+  function putOffMs(row: ClaimedRow): number {
+    return Math.min(Math.max(unknownMsOf(row), shortlyMs()), maxUnknownDelayMs);
+  }
+
+  const shortlyMs = () => 250 + clock.random() * 750;
+
   /** A name that no handler here knows waits: shortly where somebody else knows it, else for as long as it has. */
   async function putOffUnknown(rows: readonly ClaimedRow[], until: number): Promise<void> {
     interface KnownRow {
@@ -506,7 +643,6 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
     } catch (error) {
       report({ type: "database_trouble", operation: "knownHandlers", error, attempt: 1 });
     }
-    const nowMicros = anchor ? anchor.micros + (clock.now() - anchor.at) * 1000 : 0;
     const limit = settings.notFoundAfterMs;
     for (const row of rows) {
       report({ type: "command_unknown", worker: id, version: row.version, ...observed(row) });
@@ -516,15 +652,12 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
           (version === row.version || (upgrades && version > row.version)) &&
           seen_ms_ago < Math.max(knownForMs, limit ?? 0),
       );
-      const unknownMs = row.unknown_since ? (nowMicros - parseMicros(row.unknown_since)) / 1000 : 0;
-      if (limit !== undefined && unknownMs >= limit && !isKnown) {
+      if (limit !== undefined && unknownMsOf(row) >= limit && !isKnown) {
         const message = `No worker has had a handler for "${row.name}" version ${row.version} for ${limit} ms`;
         runner.record(row, { verdict: "not_found", error: { code: "not_found", message } }, until);
         continue;
       }
-      const shortlyMs = 250 + clock.random() * 750;
-      const delayMs = isKnown ? shortlyMs : Math.min(Math.max(unknownMs, shortlyMs), maxUnknownDelayMs);
-      runner.record(row, { verdict: "unknown", delayMs }, until);
+      runner.record(row, { verdict: "unknown", delayMs: isKnown ? shortlyMs() : putOffMs(row) }, until);
     }
   }
 
@@ -548,6 +681,13 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
       runner.abortAll();
       await until(() => runner.running === 0);
     }
+    let left = false;
+    background(
+      "stopWorker",
+      presence.leave().then(() => {
+        left = true;
+      }),
+    );
     let dutiesDone = duties === undefined;
     background(
       "duties",
@@ -556,12 +696,24 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
       }),
     );
     const flushUntil = clock.now() + flushMs;
-    await until(() => (looped && dutiesDone && runner.unrecorded === 0) || clock.now() >= flushUntil);
+    const isOver = () => clock.now() >= flushUntil;
+    await until(() => (looped && left && dutiesDone && runner.unrecorded === 0) || isOver());
+    let closed = false;
+    background(
+      "close",
+      runner.close().then(() => {
+        closed = true;
+      }),
+    );
+    const isDone = () => looped && registered && left && dutiesDone && closed && runner.unrecorded === 0;
+    await until(() => isDone() || isOver());
+    // A database that does not answer keeps nobody from stopping: what is still asked of it is given up.
+    await database.end(new Error("The worker has stopped"));
+    await until(() => isDone() || clock.now() >= flushUntil + abortMs);
     isRunning = false;
-    runner.close();
     stopReceiving();
     moveOut();
-    report({ type: "worker_stopped", worker: id, stuck: runner.counts.stuck });
+    if (!budget) report({ type: "worker_stopped", worker: id, stuck: runner.counts.stuck });
     surroundings.stopped();
   }
 
@@ -571,17 +723,20 @@ export function createWorker(surroundings: WorkerSurroundings, options: WorkerOp
   }
 
   let looped = false;
-  background(
-    "worker",
-    loop().finally(() => {
-      looped = true;
-    }),
-  );
+  /** Nobody is about to register handlers. */
+  let registered = true;
+  const looping = loop().finally(() => {
+    looped = true;
+  });
+  background("worker", looping);
+  const worked = looping.catch(() => {}).then(() => (budget ? duties?.done : undefined));
 
   return {
     id,
     queues,
     started,
+    worked,
+    dueInMs,
     get isRunning() {
       return isRunning;
     },

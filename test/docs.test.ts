@@ -297,12 +297,45 @@ test.each([
   ["PushOptions", "docs/pushing.md"],
   ["Metadata", "docs/commands-and-handlers.md"],
   ["Definition", "docs/commands-and-handlers.md"],
-  ["BackoffOptions", "docs/commands-and-handlers.md"],
+  ["BackoffOptions", "docs/retries-timeouts-cancellation.md"],
   ["HandlerContext", "docs/commands-and-handlers.md"],
   ["HandlerOptions", "docs/commands-and-handlers.md"],
   ["OrchestratorOptions", "docs/getting-started.md"],
+  ["PostgresJsOptions", "docs/drivers.md"],
+  ["NodePostgresOptions", "docs/drivers.md"],
+  ["BunSqlOptions", "docs/drivers.md"],
   ["WaitOptions", "docs/waiting-and-asking.md"],
+  ["TickOptions", "docs/serverless.md"],
+  ["TickResult", "docs/serverless.md"],
+  ["CallEndpointOptions", "docs/serverless.md"],
+  ["ReceivingOptions", "docs/serverless.md"],
+  ["ReceiveCallOptions", "docs/serverless.md"],
+  ["GuardedFetchOptions", "docs/serverless.md"],
   ["CommandSnapshot", "docs/waiting-and-asking.md"],
+  ["EventDefinition", "docs/events.md"],
+  ["EventOptions", "docs/events.md"],
+  ["PublishOptions", "docs/events.md"],
+  ["AppendOptions", "docs/events.md"],
+  ["FinishOptions", "docs/events.md"],
+  ["SubscriptionDefinition", "docs/events.md"],
+  ["AddSubscriptionOptions", "docs/events.md"],
+  ["RemoveSubscriptionOptions", "docs/events.md"],
+  ["SubscriptionState", "docs/events.md"],
+  ["DeliveryState", "docs/events.md"],
+  ["RetryDeadLettersOptions", "docs/events.md"],
+  ["FleetWorker", "docs/observability.md"],
+  ["DutyState", "docs/observability.md"],
+  ["Explanation", "docs/observability.md"],
+  ["Finding", "docs/observability.md"],
+  ["DoctorLimits", "docs/observability.md"],
+  ["OpenTelemetryOptions", "docs/telemetry.md"],
+  ["LogToOptions", "docs/telemetry.md"],
+  ["LogRecord", "docs/telemetry.md"],
+  ["ReadStreamOptions", "docs/event-store.md"],
+  ["ReadAllOptions", "docs/event-store.md"],
+  ["ReaderOptions", "docs/event-store.md"],
+  ["ReaderContext", "docs/event-store.md"],
+  ["ReaderState", "docs/event-store.md"],
 ])("everything of %s is in %s", (name, document) => {
   const properties = propertiesOf(name);
   expect(properties.length).toBeGreaterThan(0);
@@ -328,6 +361,14 @@ test("every observation is in docs/workers.md", () => {
   expect(types.length).toBeGreaterThan(10);
   const text = read("docs/workers.md");
   expect(types.filter((type) => !text.includes(`\`${type}\``))).toEqual([]);
+});
+
+test.each(["ExplanationCause", "FindingCode"])("every %s is in docs/observability.md", (name) => {
+  const [, body = ""] = new RegExp(`^export type ${name} =([^;]*);`, "m").exec(sources) ?? [];
+  const codes = Array.from(body.matchAll(/"(\w+)"/g), ([, code]) => code as string);
+  expect(codes.length).toBeGreaterThan(10);
+  const text = read("docs/observability.md");
+  expect(codes.filter((code) => !text.includes(`| \`${code}\``))).toEqual([]);
 });
 
 test("every code of an error is in docs/operating.md", () => {

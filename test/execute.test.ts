@@ -21,6 +21,8 @@ function attempt(handler: Handler, execution: Partial<Execution> = {}): Promise<
     parentId: null,
     input: null,
     metadata: null,
+    queue: "default",
+    worker: undefined,
     deadline: new Date(0),
     signal: new AbortController().signal,
     progress: () => {},
@@ -290,7 +292,7 @@ test("follow-ups are at most 1,000 and 8 MB", async () => {
   const large = plain.handle(() => {}, {
     onSuccess: () => Array.from({ length: 32 }, () => note("x".repeat(255_000))),
   });
-  expect((await failed(attempt(large))).message).toMatch(/by \d+ bytes of commands: at most 8000000 are allowed/);
+  expect((await failed(attempt(large))).message).toMatch(/by \d+ bytes of commands and events: at most 8000000 are allowed/);
 });
 
 test("onSuccess may return a command, a list or nothing, and nothing else", async () => {
@@ -304,7 +306,7 @@ test("onSuccess may return a command, a list or nothing, and nothing else", asyn
   ] as const)
     expect((await succeeded(attempt(returning(value)))).followUps).toHaveLength(count);
   expect((await failed(attempt(returning(note)))).message).toContain("got a contract: call it with an input");
-  expect((await failed(attempt(returning("x")))).message).toContain("must return commands, got string");
+  expect((await failed(attempt(returning("x")))).message).toContain("must return commands or events, got string");
 });
 
 const hooked = defineCommand({ name: "a", input: v.object({ n: v.number() }) });
@@ -353,4 +355,35 @@ test("a hook command whose hook is gone succeeds, and one whose hook throws fail
     },
   });
   expect(await failed(attempt(throwing, { hook: "failure", parentId, input }))).toMatchObject({ message: "hook" });
+});
+
+test("execute() gives the handler, and what follows, the metadata that middleware goes on with", async () => {
+  const seen: unknown[] = [];
+  const handler = plain.handle(
+    ({ metadata, push }) => {
+      seen.push(metadata.shop);
+      push(plain());
+    },
+    {
+      middleware: [
+        { execute: ({ metadata }, next) => next({ ...metadata, shop: "north" }) },
+        {
+          execute: ({ metadata }, next) => {
+            seen.push(metadata.shop);
+            return next();
+          },
+        },
+      ],
+    },
+  );
+  const { followUps } = await succeeded(attempt(handler, { metadata: '{"shop":"south","own":1}' }));
+  expect(seen).toEqual(["north", "north"]);
+  expect(followUps[0]?.metadata).toEqual({ correlationId: id, causationId: id, shop: "north", own: 1 });
+
+  const wrong = plain.handle(() => {}, {
+    middleware: [{ name: "odd", execute: (_, next) => next("north" as never) }],
+  });
+  expect((await failed(attempt(wrong))).message).toBe(
+    'Cannot go on with middleware "odd": metadata must be an object, got "north"',
+  );
 });

@@ -245,9 +245,11 @@ export const executionCases: readonly Case[] = [
 
   scenario("execute() ends at the timeout, and as cancelled by its signal", async (scene) => {
     const slow = defineCommand(scene.define({ name: "slow" }));
+    let started = signal();
     const { execute } = scene.orchestrator([
       slow.handle(({ signal: aborted, input }) => {
         return new Promise<void>((_, reject) => {
+          started.give();
           if (input === "heed") aborted.addEventListener("abort", () => reject(aborted.reason), { once: true });
         });
       }),
@@ -255,7 +257,9 @@ export const executionCases: readonly Case[] = [
     same((await execute(slow("ignore", { timeoutMs: 5 }))).outcome.status, "timed_out", "one that ignores it");
     same((await execute(slow("heed", { timeoutMs: 5 }))).outcome.status, "timed_out", "one that heeds it");
     const controller = new AbortController();
+    started = signal();
     const running = execute(slow("heed"), { signal: controller.signal });
+    await started.got();
     controller.abort();
     same((await running).outcome.status, "cancelled", "one that was cancelled");
   }),

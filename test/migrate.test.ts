@@ -220,6 +220,13 @@ test("migrateDown() undoes one migration after the other, and migrate() applies 
   expect(await catalog(driver)).toBe(whole);
 });
 
+test("migrateDown() of the statistics leaves no duty behind that nobody does any more", async () => {
+  const { sql } = await migratedDatabase();
+  await sql`insert into orchestratum.duty (name, next_run_at) values ('retention', now()), ('statistics', now())`;
+  while ((await migrateDown(postgresJs(sql))) !== "0005_create_statistics");
+  expect([...(await sql`select name from orchestratum.duty`)]).toEqual([{ name: "retention" }]);
+});
+
 test.each(["user", "app_1", "_"])("migrate() works in schema %j, beside another one", async (schema) => {
   const { sql } = await migratedDatabase();
   const driver = postgresJs(sql);

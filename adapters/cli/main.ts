@@ -5,8 +5,10 @@ import { readFileSync } from "node:fs";
 import process from "node:process";
 import { InvalidInputError } from "../../src/index.ts";
 import { cancelCommand } from "./cancel.ts";
+import { doctorCommand } from "./doctor.ts";
 import { eraseCommand } from "./erase.ts";
 import { type ExitCode, exitCode } from "./exit-code.ts";
+import { explainCommand } from "./explain.ts";
 import { initCommand } from "./init.ts";
 import { listCommand } from "./list.ts";
 import { migrateCommand } from "./migrate.ts";
@@ -23,6 +25,7 @@ import { statusCommand } from "./status.ts";
 import { print } from "./terminal.ts";
 import { timelineCommand } from "./timeline.ts";
 import { workCommand } from "./work.ts";
+import { workersCommand } from "./workers.ts";
 
 /** One of the commands: what it prints on `--help`, and what it does with the arguments after its name. */
 export interface CliCommand {
@@ -42,9 +45,12 @@ const commands: Readonly<Record<string, CliCommand>> = {
   push: pushCommand,
   status: statusCommand,
   timeline: timelineCommand,
+  explain: explainCommand,
   list: listCommand,
   stats: statsCommand,
   queues: queuesCommand,
+  workers: workersCommand,
+  doctor: doctorCommand,
   cancel: cancelCommand,
   retry: retryCommand,
   pause: pauseCommand,
@@ -70,6 +76,8 @@ Exit codes:
   ${exitCode.unknown}  there is no such command
   ${exitCode.ended}  the command ended otherwise than succeeded
   ${exitCode.partly}  not all of it was done: something was busy, running or had ended before, or a time ran out
+  ${exitCode.warned}  the doctor warns
+  ${exitCode.ailing}  the doctor found an error
 
 Examples:
   orchestratum init my-app

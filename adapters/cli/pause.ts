@@ -1,4 +1,4 @@
-import { requireQueue } from "../../src/limits.ts";
+import { requireName, requireQueue } from "../../src/limits.ts";
 import { checked, databaseOptions, databaseUsage, parseOptions } from "./arguments.ts";
 import { withConnection } from "./connection.ts";
 import type { CliCommand } from "./main.ts";
@@ -9,31 +9,39 @@ import { print, printJson } from "./terminal.ts";
 const attempt = "Cannot pause";
 
 export const pauseCommand: CliCommand = {
-  summary: "pauses a queue: nothing more of it is claimed",
+  summary: "pauses a queue, or the commands of a name: nothing more of it is started",
   usage: `Usage: orchestratum pause <queue> [options]
+       orchestratum pause --name <name> [options]
 
-Pauses a queue: workers claim nothing more of it, within a second where notifications arrive and else at their next
-look. What runs is not disturbed, and what is pushed waits.
+Pauses a queue, or the commands of a name in whatever queue: workers start nothing more of it, within a second where
+notifications arrive and else at their next look. What runs is not disturbed, and what is pushed waits.
 
+  --name            the name of the commands to pause, in place of a queue
 ${byUsage}
-  --json            prints one document, {"queue": …, "paused": true, "changed": …}
+  --json            prints one document, {"queue": … or "name": …, "paused": true, "changed": …}
 ${databaseUsage}
 
 Examples:
   orchestratum pause mail
   orchestratum pause mail --by "deployment 1.8"
+  orchestratum pause --name send_email
 `,
 
   async run(args) {
-    const { queue, by, values } = readPause(attempt, args);
-    const changed = await withConnection(values, ({ orchestrator }) => orchestrator.pauseQueue(queue, { by }));
-    const done = changed ? `Paused queue ${queue}` : `Queue ${queue} was paused already`;
-    await (values.json ? printJson({ queue, paused: true, changed }) : print(done));
+    const { target, by, values } = readPause(attempt, args);
+    const changed = await withConnection(values, ({ orchestrator }) =>
+      "name" in target ? orchestrator.pauseName(target.name, { by }) : orchestrator.pauseQueue(target.queue, { by }),
+    );
+    const what = told(target);
+    const done = changed ? `Paused ${what}` : `${what[0]?.toUpperCase()}${what.slice(1)} was paused already`;
+    await (values.json ? printJson({ ...target, paused: true, changed }) : print(done));
   },
 };
 
+type Target = { readonly queue: string } | { readonly name: string };
+
 interface PauseArguments {
-  readonly queue: string;
+  readonly target: Target;
   readonly by: string;
   readonly values: {
     readonly database?: string | undefined;
@@ -42,17 +50,27 @@ interface PauseArguments {
   };
 }
 
+export const told = (target: Target): string => ("name" in target ? `name ${target.name}` : `queue ${target.queue}`);
+
 /** The arguments of pause and resume. */
 export function readPause(attempt: string, args: string[]): PauseArguments {
   const { values, positionals } = parseOptions(attempt, args, {
     ...databaseOptions,
     by: { type: "string" },
+    name: { type: "string" },
     json: { type: "boolean" },
   });
+  const { name } = values;
   const [queue, ...more] = positionals;
-  if (queue === undefined || more.length > 0) {
-    throw new MisuseError(`${attempt}: one queue is wanted, got ${positionals.length}`);
+  const by = () => operator(attempt, values.by);
+  if (name !== undefined && queue === undefined) {
+    checked(() => requireName(attempt, name));
+    return { target: { name }, by: by(), values };
+  }
+  if (queue === undefined || more.length > 0 || name !== undefined) {
+    const got = `${positionals.length}${name === undefined ? "" : " and a name"}`;
+    throw new MisuseError(`${attempt}: one queue, or a name by --name, is wanted, got ${got}`);
   }
   checked(() => requireQueue(attempt, queue));
-  return { queue, by: operator(attempt, values.by), values };
+  return { target: { queue }, by: by(), values };
 }

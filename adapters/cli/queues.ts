@@ -45,6 +45,11 @@ Examples:
             paused ? `since ${timeText(pausedAt)}${pausedBy === undefined ? "" : ` by ${pausedBy}`}` : undefined,
           colour: () => "yellow",
         },
+        {
+          title: "paused names",
+          value: ({ pausedNames }) => (pausedNames.length > 0 ? pausedNames.join(", ") : undefined),
+          colour: () => "yellow",
+        },
       ]),
     );
   },

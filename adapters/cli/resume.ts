@@ -2,27 +2,33 @@ import { databaseUsage } from "./arguments.ts";
 import { withConnection } from "./connection.ts";
 import type { CliCommand } from "./main.ts";
 import { byUsage } from "./operator.ts";
-import { readPause } from "./pause.ts";
+import { readPause, told } from "./pause.ts";
 import { print, printJson } from "./terminal.ts";
 
 export const resumeCommand: CliCommand = {
-  summary: "lets a paused queue go on",
+  summary: "lets a paused queue, or paused commands of a name, go on",
   usage: `Usage: orchestratum resume <queue> [options]
+       orchestratum resume --name <name> [options]
 
-Lets a paused queue go on. One that is not paused stays as it is.
+Lets a paused queue, or the paused commands of a name, go on. What is not paused stays as it is.
 
+  --name            the name of the commands that go on, in place of a queue
 ${byUsage}
-  --json            prints one document, {"queue": …, "paused": false, "changed": …}
+  --json            prints one document, {"queue": … or "name": …, "paused": false, "changed": …}
 ${databaseUsage}
 
 Examples:
   orchestratum resume mail
+  orchestratum resume --name send_email
 `,
 
   async run(args) {
-    const { queue, by, values } = readPause("Cannot resume", args);
-    const changed = await withConnection(values, ({ orchestrator }) => orchestrator.resumeQueue(queue, { by }));
-    const done = changed ? `Resumed queue ${queue}` : `Queue ${queue} was not paused`;
-    await (values.json ? printJson({ queue, paused: false, changed }) : print(done));
+    const { target, by, values } = readPause("Cannot resume", args);
+    const changed = await withConnection(values, ({ orchestrator }) =>
+      "name" in target ? orchestrator.resumeName(target.name, { by }) : orchestrator.resumeQueue(target.queue, { by }),
+    );
+    const what = told(target);
+    const done = changed ? `Resumed ${what}` : `${what[0]?.toUpperCase()}${what.slice(1)} was not paused`;
+    await (values.json ? printJson({ ...target, paused: false, changed }) : print(done));
   },
 };

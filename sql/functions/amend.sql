@@ -1,5 +1,6 @@
 -- Changes commands that wait. ids: ["…"]; change: any of {"input"}, {"due_at"} or {"delay_ms"}, {"priority"}.
--- Answers 'changed', 'running' (somebody holds a lease on it: left alone), 'finished', 'unknown', or 'busy' (locked by somebody: ask again).
+-- Answers 'changed', 'running' (somebody holds a lease on it: left alone), 'cancelling' (it was to be cancelled when its lease ended without
+-- a word: the next claim ends it, and nothing may put that off), 'finished', 'unknown', or 'busy' (locked by somebody: ask again).
 -- Rows without an id tell what to hint at, as in finish.
 -- Nothing is put behind a low-water mark: what is due anew, or comes into another lane, is available from the clock on, a microsecond apart in
 -- the order that they had; what is scheduled stays so. With a new input alone a command keeps its place.
@@ -16,6 +17,7 @@ as $f$
 declare
   changed uuid[];
   running uuid[];
+  cancelling uuid[];
   dues json;
   wanted_at timestamptz := coalesce(
     (amend.change ->> 'due_at')::timestamptz, at + (amend.change ->> 'delay_ms')::bigint * interval '1 millisecond');
@@ -26,7 +28,9 @@ begin
     select l.*
     from (select distinct v::uuid as id from json_array_elements_text(amend.ids) v) asked
     cross join lateral (
-      select c.ctid as row, c.id, c.available_at, c.leased_by is null or c.available_at <= at as free
+      select
+        c.ctid as row, c.id, c.available_at, c.leased_by is not null and c.available_at > at as runs,
+        c.cancel_requested_at is not null as cancelled
       from orchestratum.command c
       where c.id = asked.id
       for update skip locked
@@ -41,7 +45,7 @@ begin
           + (row_number() over (order by locked.available_at, locked.id) - 1) * interval '1 microsecond'
       end as available_at
     from locked
-    where locked.free
+    where not locked.runs and not locked.cancelled
   ),
   written as (
     update orchestratum.command c
@@ -62,10 +66,15 @@ begin
   )
   select
     (select coalesce(array_agg(w.id order by w.available_at), '{}') from written w),
-    (select coalesce(array_agg(l.id), '{}') from locked l where not l.free),
+    (select coalesce(array_agg(l.id), '{}') from locked l where l.runs),
+    (select coalesce(array_agg(l.id), '{}') from locked l where l.cancelled and not l.runs),
     (select json_agg(json_build_object('queue', w.queue, 'available_at', w.available_at)) from written w)
-  into changed, running, dues;
-  perform orchestratum.record_act(amend.at, amend.by_whom, amend.kind, null, changed);
+  into changed, running, cancelling, dues;
+  if amend.change -> 'input' is null then
+    perform orchestratum.record_act(amend.at, amend.by_whom, amend.kind, null, changed);
+  else
+    perform orchestratum.record_correction(amend.at, amend.by_whom, amend.kind, changed);
+  end if;
 
   return query
   select
@@ -73,6 +82,7 @@ begin
     case
       when asked.id = any (changed) then 'changed'
       when asked.id = any (running) then 'running'
+      when asked.id = any (cancelling) then 'cancelling'
       when live.id is not null then 'busy'
       when past.id is not null then 'finished'
       else 'unknown'

@@ -29,7 +29,13 @@ begin
   if idle_ms = 0 or idle_ms > left_ms then
     perform set_config('idle_in_transaction_session_timeout', least(left_ms, 2147483647)::text, true);
   end if;
-  return query
-  select f.id, f.fence, f.result, f.awaited, f.queue, f.available_at, pg_current_xact_id()::text
-  from orchestratum.finish(finish_within.worker, finish_within.outcomes, finish_within.at) f;
+  if finish_within.outcomes -> 0 -> 'events' is null then
+    return query
+    select f.id, f.fence, f.result, f.awaited, f.queue, f.available_at, pg_current_xact_id()::text
+    from orchestratum.finish(finish_within.worker, finish_within.outcomes, finish_within.at) f;
+  else
+    return query
+    select f.id, f.fence, f.result, f.awaited, f.queue, f.available_at, pg_current_xact_id()::text
+    from orchestratum.finish_publishing(finish_within.worker, finish_within.outcomes, finish_within.at) f;
+  end if;
 end $f$;

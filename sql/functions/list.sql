@@ -38,7 +38,12 @@ declare
   lane_priority smallint := coalesce((list.after ->> 'priority')::smallint, -1::smallint);
   in_lane boolean := list.after ->> 'queue' is not null;
   first_at timestamptz := case when 'pending' = any (f_statuses) then '-infinity' else list.at end;
-  last_at timestamptz := case when f_statuses && array['scheduled', 'running'] then 'infinity' else list.at end;
+  -- A lease is a day long at most: what is scheduled beyond is not read for what runs.
+  last_at timestamptz := case
+    when 'scheduled' = any (f_statuses) then 'infinity'
+    when 'running' = any (f_statuses) then list.at + interval '1 day'
+    else list.at
+  end;
   first_slot int := case when 'succeeded' = any (f_statuses) then 0 else 16 end;
   last_slot int := case when f_statuses && array['failed', 'cancelled', 'timed_out', 'not_found'] then 31 else 15 end;
   wanted int := list.max_count;

@@ -2,7 +2,8 @@
 -- `repeat` says that some of them may have been pushed before (the library tries again after a lost reply, or the caller chose the id).
 -- What has finished meanwhile is taken out again after the insert: by then the first push, if there was one, has been committed, claimed
 -- and finished where this can see it, however long the insert had to wait. Looking before the insert left a hole as wide as that wait.
--- An id that was pushed with another name or input is a mistake of the caller's, and the whole call is refused (SQLSTATE OR001).
+-- An id that was pushed with another name or input is a mistake of the caller's, and the whole call is refused (SQLSTATE OR001). Not where an
+-- operator has corrected the input since, as table act knows: what the caller pushes again is then no longer there to be compared with.
 create function orchestratum.push_batch(commands json, repeat boolean default false, at timestamptz default clock_timestamp())
 returns table (id text, queue text, available_at text)
 language plpgsql volatile
@@ -50,7 +51,15 @@ begin
     where earlier.name is not null
       and (
         earlier.name <> r.name
-        or earlier.input::text is distinct from r.input::text and earlier.input::jsonb is distinct from r.input::jsonb
+        or earlier.input::text is distinct from r.input::text
+        and earlier.input::jsonb is distinct from r.input::jsonb
+        -- Asked last, and of what differs only.
+        and not exists (
+          select
+          from orchestratum.act a
+          where a.target -> 'ids' ->> 0 = r.id::text
+            and a.target ->> 'corrected' is not null
+        )
       )
     limit 1;
     if found then

@@ -1,22 +1,28 @@
--- Every queue with live commands, hook commands left out, and every one that is paused.
-select
-  q.queue, p.paused_at::text as paused_at, p.paused_by,
-  coalesce(live.scheduled, 0)::float8 as scheduled, coalesce(live.pending, 0)::float8 as pending, coalesce(live.running, 0)::float8 as running
-from (
-  select c.queue from orchestratum.command c where c.hook is null
-  union
-  select k.queue from orchestratum.paused_queue k
-) q
-left join orchestratum.paused_queue p on p.queue = q.queue
-left join (
+-- Every queue with live commands, hook commands left out, and every one that is paused; with those of the names that are paused by themselves
+-- of which commands live there. One read of all that lives.
+with live as (
   select
-    c.queue,
+    c.queue, c.name,
     count(*) filter (where c.available_at > clock.at and c.leased_by is null) as scheduled,
     count(*) filter (where c.available_at <= clock.at) as pending,
     count(*) filter (where c.available_at > clock.at and c.leased_by is not null) as running
   from orchestratum.command c
   cross join (select clock_timestamp() as at) clock
   where c.hook is null
-  group by c.queue
-) live on live.queue = q.queue
-order by q.queue
+  group by c.queue, c.name
+),
+counted as (
+  select
+    live.queue, sum(live.scheduled) as scheduled, sum(live.pending) as pending, sum(live.running) as running,
+    json_agg(n.name order by n.name) filter (where n.name is not null) as paused_names
+  from live
+  left join orchestratum.paused_name n on n.name = live.name
+  group by live.queue
+)
+select
+  coalesce(counted.queue, p.queue) as queue, p.paused_at::text as paused_at, p.paused_by,
+  coalesce(counted.scheduled, 0)::float8 as scheduled, coalesce(counted.pending, 0)::float8 as pending,
+  coalesce(counted.running, 0)::float8 as running, coalesce(counted.paused_names, '[]')::text as paused_names
+from counted
+full join orchestratum.paused_queue p on p.queue = counted.queue
+order by 1

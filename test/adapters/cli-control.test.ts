@@ -241,6 +241,16 @@ test("pause and resume a queue, and queues shows who did it", async () => {
   expect(await json(["resume", "mail"])).toEqual({ queue: "mail", paused: false, changed: false });
 });
 
+test("pause and resume take a name of commands, and queues shows it where some live", async () => {
+  const { id } = await json(["push", "greet", "{}", "--queue", "named", "--delay-ms", "3600000"]);
+  expect(await run(["pause", "--name", "greet"])).toMatchObject({ code: 0, stdout: "Paused name greet\n" });
+  expect(await run(["pause", "--name", "greet"])).toMatchObject({ stdout: "Name greet was paused already\n" });
+  expect((await run(["queues"])).stdout).toMatch(/^named .*greet$/m);
+  expect(await json(["resume", "--name", "greet"])).toEqual({ name: "greet", paused: false, changed: true });
+  expect((await run(["queues"])).stdout).not.toMatch(/^named .*greet$/m);
+  await run(["cancel", id]);
+});
+
 test("stats shows queues, names and workers", async () => {
   const { stdout } = await run(["stats"]);
   expect(stdout).toMatch(/^queue +scheduled/m);
@@ -274,7 +284,9 @@ test.each([
   [["cancel", "--status", "failed"], "status must be one of scheduled, pending, running"],
   [["retry", "--input", "1", "--queue", "mail"], "one id is wanted"],
   [["erase"], "at least one id is wanted"],
-  [["pause"], "one queue is wanted, got 0"],
+  [["pause"], "one queue, or a name by --name, is wanted, got 0"],
+  [["pause", "mail", "--name", "greet"], "is wanted, got 1 and a name"],
+  [["resume", "--name", ""], "name must"],
   [["resume", "a b"], "queue must be free of white space"],
   [["queus"], 'there is no such command; did you mean "queues"?'],
 ])("orchestratum %j is misuse: exit code 2 and the way out", async (args, reason) => {

@@ -58,7 +58,7 @@ test("orchestratum --help shows the commands, and each command's --help its exam
   expect(general).toMatchObject({ code: 0, stderr: "" });
   const listed = Array.from(general.stdout.matchAll(/^ {2}([a-z]+) +[a-z]/gm), ([, name]) => name as string);
   const commands = listed.filter((name) => name !== "orchestratum");
-  expect(commands).toHaveLength(15);
+  expect(commands).toHaveLength(18);
   for (const command of commands) {
     const { code, stdout } = await run([command, "--help"]);
     expect({ command, code }).toEqual({ command, code: 0 });

@@ -96,7 +96,11 @@ function logged(observations: Observation[], options: { level?: "debug" | "info"
   return lines.map((line) => line.replace(/^\d{4}-\d\d-\d\dT[\d:.]+Z /, ""));
 }
 
-const command = { id: "0199", name: "send_email", fence: 1, attempt: 1 };
+const chain = {
+  correlationId: "0199",
+  ...{ causationId: undefined, actorId: undefined, traceparent: undefined, tracestate: undefined },
+};
+const command = { id: "0199", name: "send_email", queue: "default", fence: 1, attempt: 1, chain };
 
 test("logObservations() writes a line for each, with the words of the observation", () => {
   expect(
@@ -116,16 +120,16 @@ test("logObservations() writes a line for each, with the words of the observatio
     ]),
   ).toEqual([
     'info worker_started worker=w queues="default,two words"',
-    'error command_finished worker=w verdict=failed durationMs=1.235 error="error: a \\"b\\"" id=0199 name=send_email fence=1 attempt=1',
+    'error command_finished worker=w verdict=failed durationMs=1.235 error="error: a \\"b\\"" id=0199 name=send_email queue=default fence=1 attempt=1',
     'warn database_trouble operation=claim error="gone\\naway" attempt=2',
     "warn event_loop_blocked worker=w blockedMs=900 commands=0199",
-    'info log message=hello fields="{\\"a\\":1}" id=0199 name=send_email fence=1 attempt=1',
+    'info log message=hello fields="{\\"a\\":1}" id=0199 name=send_email queue=default fence=1 attempt=1',
   ]);
 });
 
 test("logObservations() leaves out what is less grave than its level", () => {
   const observations: Observation[] = [
-    { type: "command_started", worker: "w", ...command },
+    { type: "command_started", worker: "w", waitedMs: 1, ...command },
     { type: "worker_stopped", worker: "w", stuck: 0 },
     { type: "listening", proven: false },
     { type: "internal_error", operation: "claim", error: new Error("a") },

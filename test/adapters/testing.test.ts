@@ -6,7 +6,7 @@ import { defineCommand } from "orchestratum";
 import { handlersFrom } from "orchestratum/node";
 import { createTestOrchestrator, type TestOrchestrator } from "orchestratum/testing";
 import * as v from "valibot";
-import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { afterAll, beforeAll, beforeEach, expect, test, vi } from "vitest";
 
 const mail = defineCommand({ name: "mail", input: v.object({ to: v.string() }), queue: "mails", retries: 1 });
 const report = defineCommand({ name: "report", input: v.number() });
@@ -108,4 +108,51 @@ test("handlersFrom() refuses two handlers for one command, and a folder without 
     `Cannot take handlers from "${empty}": no module of it exports one`,
   );
   await expect(handlersFrom(join(root, "missing"))).rejects.toThrow("ENOENT");
+});
+
+test("drain() leaves what is paused, by its queue or its name, and goes on with it when it is resumed", async () => {
+  const { push, drain, orchestrator } = orchestra;
+  await orchestrator.pauseQueue("mails");
+  await orchestrator.pauseName("again");
+  await push([report(1), mail({ to: "a" }), again()]);
+  expect(told(await drain({ forward: true }))).toEqual(["report 1 succeeded"]);
+  await orchestrator.resumeName("again");
+  await orchestrator.pauseName("mail");
+  await orchestrator.resumeQueue("mails");
+  await expect(drain({ maxAttempts: 3 })).rejects.toThrow("(again)");
+  await orchestrator.cancel({ name: "again" });
+  await orchestrator.resumeName("mail");
+  expect(told(await drain())).toEqual(["mail 1 succeeded"]);
+});
+
+test("drain() ends where its queue is paused, or its orchestrator stopped, while it works", async () => {
+  const pausing = defineCommand({ name: "pausing", input: v.boolean() });
+  await using own = await createTestOrchestrator({
+    handlers: [
+      pausing.handle(async ({ input }) => {
+        await own.orchestrator.pauseQueue("default");
+        if (input) void own.orchestrator.stop();
+      }),
+    ],
+  });
+  await own.push([pausing(false), pausing(false, { delayMs: 1 })]);
+  expect((await own.drain()).length).toBeGreaterThan(0);
+  await own.orchestrator.resumeQueue("default");
+  await own.push([pausing(true), pausing(true, { queue: "other" }), pausing(true, { delayMs: 1_000 })]);
+  await own.orchestrator.stop();
+  await expect(own.drain()).rejects.toThrow("the orchestrator was stopped");
+});
+
+test("reset() forgets statistics, too", async () => {
+  const { push, drain, reset, orchestrator } = orchestra;
+  const countedUntil = async () => (await orchestrator.stats()).until;
+  // Whether a worker counts before it stops is its own affair.
+  await vi.waitFor(async () => {
+    await push(report(1));
+    await drain();
+    expect(await countedUntil()).toBeInstanceOf(Date);
+  }, 20_000);
+  await reset();
+  // What was read a moment ago is answered again.
+  await vi.waitFor(async () => expect(await countedUntil()).toBe(undefined), 20_000);
 });

@@ -131,3 +131,41 @@ test("amend() to another time: the past is now, so that no mark hides it, and th
   const claim = await one.claim([{ queue, mark_at: clock }]);
   expect(claim.commands).toMatchObject([{ id: scheduled.id, available_at: due[0]?.available_at }]);
 });
+
+test.each(changes)(
+  "amend() to %s leaves alone what is to end as cancelled, though its lease is over",
+  async (kind, change) => {
+    const { one, newQueue } = sessions;
+    const queue = newQueue();
+    const [lease] = await one.leaseNow(queue, [{ input: { a: 1 } }], { leaseMs: 1 });
+    if (!lease) expect.fail();
+    await one.rows(
+      "update orchestratum.command set cancel_requested_at = clock_timestamp() where id = $1::text::uuid",
+      [lease.id],
+    );
+    const before = await one.look(lease.id, { at: time(0) });
+    expect(await amend(one, [lease.id], change, kind)).toEqual({
+      results: new Map([[lease.id, "cancelling"]]),
+      due: [],
+    });
+    expect(await one.look(lease.id, { at: time(0) })).toEqual(before);
+    const { commands } = await one.claim(queue, { worker: "another" });
+    expect(commands).toMatchObject([{ id: lease.id, purpose: "cancel" }]);
+  },
+);
+
+test("amend() of an input lets a repeated push of the first one be what it is", async () => {
+  const { one, newQueue } = sessions;
+  const queue = newQueue();
+  const [first, second] = [
+    { id: newId(), queue, input: { a: 1 } },
+    { id: newId(), queue, input: { a: 1 } },
+  ];
+  await one.push([first, second]);
+  const ids = [first.id, second.id];
+  await amend(one, ids, { priority: 4 }, "reprioritise");
+  await expect(one.push([{ ...second, input: 2 }], { repeat: true })).rejects.toMatchObject({ code: "OR001" });
+  await amend(one, ids, { input: { a: 2 } });
+  expect(await one.push([first, second], { repeat: true })).toEqual([]);
+  expect(await one.get(ids)).toMatchObject([{ input: '{"a":2}' }, { input: '{"a":2}' }]);
+});

@@ -22,6 +22,9 @@ const batch = 10;
 /** For each command: by the primary key, the two indexes of the row and its new version. */
 const pagesLive = 100;
 
+/** The reading of all live commands that erase() does once a call, for hook commands that live; its header says why. */
+const pagesOfOneRead = 30_000;
+
 /** For each command: in each of the 32 slots of history, too, perhaps twice. */
 const pagesWithHistory = 300;
 
@@ -42,6 +45,11 @@ const hot = [
   "nextDue",
   "waitFor",
   "get",
+  "explain",
+  "retry",
+  "amend",
+  "erase",
+  "list",
 ] as const;
 type Hot = (typeof hot)[number];
 
@@ -50,7 +58,7 @@ let session: Session;
 let loader: Session;
 
 const literal = (value: unknown): string =>
-  typeof value === "number" || typeof value === "boolean"
+  typeof value === "number" || typeof value === "boolean" || value === null
     ? String(value)
     : `'${(typeof value === "string" ? value : JSON.stringify(value)).replaceAll("'", "''")}'`;
 
@@ -117,6 +125,11 @@ beforeAll(async () => {
     ["nextDue", [queues, "2025-01-01T00:00:00Z"]],
     ["waitFor", [nobody.map((command) => command.id)]],
     ["get", [nobody.map((command) => command.id)]],
+    ["explain", [id("c", 1)]],
+    ["retry", [nobody.map((command) => command.id), null, null, null]],
+    ["amend", [nobody.map((command) => command.id), { priority: 5 }, "reprioritise", null]],
+    ["erase", [nobody.map((command) => command.id), null]],
+    ["list", [{ statuses: ["running"], queue: "far", hooks: false }, null, 101, null]],
   ];
   for (let time = 0; time < 10; time += 1) {
     for (const [statement, params] of onEmpty) await session.rows(execution(statement, params));
@@ -208,7 +221,15 @@ const statements: [string, Hot, number, number, () => unknown[] | Promise<unknow
   ],
   ["next_due()", "nextDue", pagesLive, 1, () => [queues, "2025-01-01T00:00:00Z"]],
   ["wait_for()", "waitFor", pagesWithHistory, 3 * batch, () => [[...ids("a"), ...ids("b"), ...ids("c")]]],
+  ["retry()", "retry", pagesWithHistory, 2 * batch + 1, () => [[...ids("b"), ...ids("a")], null, "ada", null]],
+  ["retry() of what is not there", "retry", pagesWithHistory, batch, () => [ids("c"), null, null, null]],
+  ["amend()", "amend", pagesLive, batch + 5, () => [ids("a"), { delay_ms: 60_000 }, "reschedule", null]],
+  ["amend() of an input", "amend", pagesLive, batch + 5, () => [ids("a"), { input: { b: 2 } }, "edit", "ada"]],
+  ["amend() of what has finished", "amend", pagesWithHistory, batch, () => [ids("b"), { priority: 1 }, "edit", null]],
   ["get()", "get", pagesWithHistory, 2 * batch, () => [[...ids("a"), ...ids("b"), ...ids("c")]]],
+  // Few come before it: those are counted.
+  ["explain() of what waits", "explain", pagesLive, 1, () => [id("a", 150)]],
+  ["explain() of what has finished", "explain", pagesLive, 1, () => [id("b", 150)]],
 ];
 
 /** `pagesEach` for each command of the largest batch that still tells a whole index from a batch. */
@@ -223,6 +244,18 @@ test.each(statements)(
     const explained = await explain(statement, await params());
     expect(explained.rows).toBe(rows);
     expectFew(explained.pages, pagesEach);
+  },
+  2 * minutes,
+);
+
+test(
+  "erase() touches few pages in history by a plan of the empty table, and reads what lives once",
+  async () => {
+    const one = await explain("erase", [ids("b", 1), null]);
+    const many = await explain("erase", [ids("b"), null]);
+    expect([one.rows, many.rows]).toEqual([1, batch]);
+    expect(many.pages).toBeLessThan(pagesOfOneRead + batch * pagesWithHistory);
+    expectFew(many.pages - one.pages, pagesWithHistory);
   },
   2 * minutes,
 );
@@ -266,6 +299,20 @@ test(
 
     expectFew((await explain("nextDue", [["later"], new Date().toISOString()])).pages, pagesLive);
     expectFew((await explain("giveBack", ["worker", later, [], 30_000])).pages, pagesLive);
+
+    // Nor do they cost a list of what runs, where they are further away than any lease is long.
+    await loader.rows(`
+      insert into orchestratum.command (
+        id, name, version, queue, priority, due_at, available_at, max_attempts, timeout_ms, created_at
+      )
+      select
+        ('e0000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'work', 1, 'far', 5, now() + interval '2 days',
+        now() + interval '2 days' + n * interval '1 microsecond', 4, 60000, now()
+      from generate_series(1, 200000) n`);
+    const filter = { statuses: ["running"], queue: "far", hooks: false };
+    const listed = await explain("list", [filter, null, 101, null]);
+    expect(listed.rows).toBe(0);
+    expectFew(listed.pages, pagesLive);
   },
   2 * minutes,
 );

@@ -60,6 +60,7 @@ test("retry() moves a row back with its id, trail and fence, and clears what wou
     losses: 0,
     worker: null,
     available_at: expect.any(String),
+    due_at: after.available_at,
     started_at: null,
     finished_at: null,
     cancel_requested_at: null,
@@ -144,4 +145,48 @@ test("retry() replaces the input where one is given, JSON's null among them, and
   expect(before).toMatchObject([{ by_whom: "eve", affected: 1 }]);
   await retry(one, [id, newId()], null, "mallory");
   expect(await acts(one)).toEqual(before);
+});
+
+test("retry() is busy with an id that somebody pushes again in an open transaction, and goes on with the others", async () => {
+  const { one, two, newQueue } = sessions;
+  const queue = newQueue();
+  const [before, twin, after] = [await failed(one, queue), await failed(one, queue), await failed(one, queue)];
+  await two.begin();
+  await two.push([{ id: twin, queue }]);
+  expect((await retry(one, [before, twin, after], null, "ada")).results).toEqual(
+    new Map([
+      [before, "retried"],
+      [twin, "busy"],
+      [after, "retried"],
+    ]),
+  );
+  expect(await acts(one)).toMatchObject([{ by_whom: "ada", target: { ids: [before, after] }, affected: 2 }]);
+  const { commands } = await one.claim(queue);
+  expect(commands.map(({ id }) => id)).toEqual([before, after]);
+  await two.commit();
+  // Pushed without looking at history, it lives: it is not to be had twice.
+  expect((await retry(one, [twin])).results.get(twin)).toBe("unfinished");
+});
+
+test("retry() makes a command due anew: what it waited before is not counted again", async () => {
+  const { one, newQueue } = sessions;
+  const id = await failed(one, newQueue(), { due_at: "2025-01-01T00:00:00Z" });
+  await retry(one, [id]);
+  const known = await one.look(id);
+  expect(known.due_at).toBe(known.available_at);
+});
+
+test("retry() with another input lets a repeated push of the first one be what it is", async () => {
+  const { one, newQueue } = sessions;
+  const queue = newQueue();
+  const first = { id: newId(), queue, input: { a: 1 } };
+  const id = await failed(one, queue, first);
+  await retry(one, [id]);
+  await expect(one.push([{ ...first, input: { a: 3 } }], { repeat: true })).rejects.toMatchObject({ code: "OR001" });
+  const [lease] = (await one.claim(queue)).commands;
+  await one.end("worker", { id, fence: lease?.fence ?? 0, verdict: "failed", error: {} });
+  await retry(one, [id], { input: { a: 2 } });
+  expect(await one.push([first], { repeat: true })).toEqual([]);
+  expect((await one.look(id)).input).toBe('{"a":2}');
+  await expect(one.push([{ ...first, name: "other" }], { repeat: true })).rejects.toMatchObject({ code: "OR001" });
 });

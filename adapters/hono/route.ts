@@ -1,0 +1,200 @@
+/**
+ * A route as data: what it wants, what it answers, what it does. Mounting lays the guards around it, and the document
+ * that describes the router is made of the same schemas that validate the requests.
+ */
+import { type Context, Hono, type MiddlewareHandler } from "hono";
+import { describeRoute, resolver, validator } from "hono-openapi";
+import type * as v from "valibot";
+import type { Orchestrator } from "../../src/index.ts";
+import { formatPath, type Issue } from "../../src/validate.ts";
+import type { Principal, Scope } from "./authorise.ts";
+import { answerProblem, issuesAt, Problem, problemOf } from "./problem.ts";
+import { problemDocument } from "./schemas.ts";
+import {
+  dataHeaders,
+  type Env,
+  limitBody,
+  pageHeaders,
+  requireHost,
+  requireMediaType,
+  requireSameSite,
+  requireScope,
+  type SecurityOptions,
+} from "./security.ts";
+
+export type Schema = v.GenericSchema | v.GenericSchemaAsync;
+
+/** What a handler gets. */
+export interface Call<Params = unknown, Query = unknown, Body = unknown> {
+  readonly c: Context<Env>;
+  /** Who asks; nobody where the route needs no scope. */
+  readonly principal: Principal;
+  readonly params: Params;
+  readonly query: Query;
+  readonly body: Body;
+}
+
+/** One thing that a route may answer. Problems are not listed: any route may answer them. */
+export interface Answer {
+  readonly description: string;
+  readonly schema?: Schema;
+  /** @default "application/json" */
+  readonly media?: string;
+}
+
+/** A body that the handler reads for itself, by media type. */
+export type Streamed = Readonly<Record<string, Schema>>;
+
+export interface Route<
+  Params extends Schema | undefined = Schema | undefined,
+  Query extends Schema | undefined = Schema | undefined,
+  Body extends Schema | undefined = Schema | undefined,
+> {
+  readonly method: "GET" | "POST" | "DELETE";
+  /** As hono writes it: `/commands/:id`. */
+  readonly path: string;
+  /** Undefined: anybody may ask, since it says nothing. */
+  readonly scope: Scope | undefined;
+  readonly summary: string;
+  readonly params?: Params;
+  readonly query?: Query;
+  readonly body?: Body;
+  /** In place of `body`. */
+  readonly streamed?: Streamed;
+  /** @default 16 KiB */
+  readonly maxBodyBytes?: number;
+  readonly answers: Readonly<Record<number, Answer>>;
+  /** Whether it is a part of the page of documentation. @default false */
+  readonly page?: boolean;
+  /** Middleware of its own, around the handler. */
+  readonly within?: MiddlewareHandler;
+  handle(call: Call<Parsed<Params>, Parsed<Query>, Parsed<Body>>): Response | Promise<Response>;
+}
+
+type Parsed<S> = S extends Schema ? v.InferOutput<S> : undefined;
+
+/** A route among others: what it takes is between its schemas and its handler. */
+export type AnyRoute = Omit<Route, "handle"> & { handle(call: Call<any, any, any>): Response | Promise<Response> };
+
+/** Lets the handler's types come from the schemas. */
+export function route<
+  Params extends Schema | undefined = undefined,
+  Query extends Schema | undefined = undefined,
+  Body extends Schema | undefined = undefined,
+>(one: Route<Params, Query, Body>): AnyRoute {
+  return one as AnyRoute;
+}
+
+const usualBodyBytes = 16 * 1024;
+
+/** A Hono app of these routes, each with its guards. */
+export function mount(routes: readonly AnyRoute[], orchestrator: Orchestrator, options: SecurityOptions): Hono<Env> {
+  const app = new Hono<Env>();
+  app.onError((error, c) => {
+    // Its client has gone, and was what ended it: nobody reads the answer, and nothing went wrong.
+    if (error === c.req.raw.signal.reason) return answerProblem(c, new Problem(408, "timeout"));
+    return answerProblem(c, problemOf(error, report(c, orchestrator)));
+  });
+  for (const one of routes) {
+    const isUnsafe = one.method !== "GET";
+    const guards: MiddlewareHandler<any>[] = [
+      describe(one),
+      one.page ? pageHeaders : dataHeaders,
+      requireHost(options),
+    ];
+    if (isUnsafe) guards.push(requireSameSite(options));
+    if (one.scope !== undefined) guards.push(requireScope(options, one.scope));
+    if (one.streamed) guards.push(requireMediaType(Object.keys(one.streamed)));
+    else if (isUnsafe)
+      guards.push(requireMediaType(["application/json"]), limitBody(one.maxBodyBytes ?? usualBodyBytes));
+    if (one.params) guards.push(validator("param", one.params, refuse("", 400)));
+    if (one.query) guards.push(validator("query", one.query, refuse("", 400)));
+    if (one.body) guards.push(validator("json", one.body, refuse("", 422)));
+    if (one.within) guards.push(one.within);
+    app.on(one.method, [one.path], ...guards, async (c: Context<Env>) => {
+      const valid = (target: string): unknown => c.req.valid(target as never);
+      c.header("Cache-Control", "no-store");
+      try {
+        return await one.handle({
+          c,
+          principal: c.get("principal"),
+          params: one.params && valid("param"),
+          query: one.query && valid("query"),
+          body: one.body && valid("json"),
+        });
+      } catch (error) {
+        throw asError(error);
+      }
+    });
+  }
+  app.notFound((c) => answerProblem(c, new Problem(404, "unknown", { detail: "There is no such route" })));
+  return app;
+}
+
+/** Whatever was thrown as an error: hono answers nothing else. */
+function asError(thrown: unknown): Error {
+  return thrown instanceof Error ? thrown : new Error("Cannot answer: what was thrown is no error", { cause: thrown });
+}
+
+/** Tells the observers of an error that nobody foresaw, under the id that the caller got. */
+function report(c: Context, orchestrator: Orchestrator): (id: string, error: unknown) => void {
+  return (id, error) =>
+    orchestrator.report({ type: "internal_error", operation: `HTTP ${c.req.method} request ${id}`, error });
+}
+
+interface Validation {
+  readonly success: boolean;
+  readonly error?: readonly { readonly message: string; readonly path?: readonly unknown[] | undefined }[];
+  readonly data: unknown;
+}
+
+/** A hook of the validator: refuses by a problem that lists the issues. */
+function refuse(place: string, status: number): (result: Validation) => void {
+  return ({ success, error = [], data }) => {
+    if (!success) throw invalid(place, status, error, data);
+  };
+}
+
+/** A problem of what a schema found, without what was sent. */
+export function invalid(
+  place: string,
+  status: number,
+  found: NonNullable<Validation["error"]>,
+  sent: unknown,
+): Problem {
+  const issues: Issue[] = found.slice(0, 100).map(({ path = [], message }) => ({
+    path: formatPath(path.map((key) => (isSegment(key) ? key.key : (key as PropertyKey)))),
+    message,
+  }));
+  return new Problem(status, "invalid", { issues: issuesAt(place, issues, sent) });
+}
+
+const isSegment = (key: unknown): key is { readonly key: PropertyKey } => typeof key === "object" && key !== null;
+
+/** What hono-openapi makes the document of. */
+function describe({ summary, scope, answers, page, streamed, path }: AnyRoute): MiddlewareHandler {
+  const [, tag = ""] = path.split("/");
+  return describeRoute({
+    summary,
+    tags: [tag.split(".")[0] as string],
+    ...(page ? { hide: true } : {}),
+    security: scope === undefined ? [] : [{ bearer: [] }],
+    ...(scope === undefined ? {} : { "x-scope": scope }),
+    ...(streamed ? { requestBody: { required: true, content: contentOf(streamed) } } : {}),
+    responses: {
+      ...Object.fromEntries(
+        Object.entries(answers).map(([status, { description, schema, media = "application/json" }]) => [
+          status,
+          schema ? { description, content: contentOf({ [media]: schema }) } : { description },
+        ]),
+      ),
+      default: { description: "A problem", content: contentOf({ "application/problem+json": problemDocument }) },
+    },
+  } as Parameters<typeof describeRoute>[0]);
+}
+
+function contentOf(schemas: Readonly<Record<string, Schema>>): Record<string, { schema: ReturnType<typeof resolver> }> {
+  return Object.fromEntries(
+    Object.entries(schemas).map(([media, schema]) => [media, { schema: resolver(schema as v.GenericSchema) }]),
+  );
+}

@@ -1,0 +1,40 @@
+-- Delivers to one subscription what is in the log after a position, up to `until`, at most `max_count` events of it. Answers the position that
+-- it came to, and in rows without one what to hint at. Can be repeated, and meets live deliveries: their ids are the same.
+create function orchestratum.fill_subscription(
+  subscription text, after bigint, until bigint, max_count int, at timestamptz default clock_timestamp()
+)
+returns table (reached text, queue text, available_at text)
+language plpgsql volatile
+set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off
+as $f$
+#variable_conflict use_column
+declare
+  last bigint;
+  events json;
+begin
+  perform orchestratum.require_read_committed();
+  with place as materialized (
+    select p.position, p.event_id
+    from orchestratum.event_position p
+    where p.position > fill_subscription.after and p.position <= fill_subscription.until
+    order by p.position
+    limit fill_subscription.max_count
+  )
+  select
+    (select max(place.position) from place),
+    (
+      select json_agg(json_build_object(
+        'id', e.id, 'topic', e.topic, 'stream', e.stream, 'version', e.version, 'data', e.data,
+        'null_data', e.data::text = 'null', 'metadata', e.metadata, 'appended_at', e.appended_at
+      ))
+      from place
+      cross join lateral (select x.* from orchestratum.event x where x.id = place.event_id limit 1) e
+    )
+  into last, events;
+  return query select coalesce(last, fill_subscription.until)::text, null::text, null::text;
+  if events is not null then
+    return query
+    select null::text, d.queue, d.available_at
+    from orchestratum.deliver(events, null, null, fill_subscription.at, fill_subscription.subscription, true) d;
+  end if;
+end $f$;

@@ -1,0 +1,66 @@
+-- Events after a position, in the order of the log: at most `max_count`, and no more than about `max_bytes` of data. pattern: a regular
+-- expression for their topics, null for all; at most `max_scanned` events are looked at for it. The last row is no event: its position
+-- (null: there was nothing) is how far the log has been read, and where to go on from; `more` tells whether a limit stopped it there.
+-- Whoever reads calls sequence_events() first, in a transaction of its own.
+-- A function for the same reason as the hot ones: as a join, prepared on an empty log, a read of 1,000 among a million took over 40 s.
+create function orchestratum.read_log(
+  after bigint, max_count int, pattern text default null, max_scanned int default 10000, max_bytes int default 8000000
+)
+returns table (event_position text, id text, stream text, version int, topic text, data text, metadata text, appended_at text, more boolean)
+language sql stable
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set datestyle = 'ISO' set timezone = 'UTC'
+as $f$
+  with found as materialized (
+    select
+      p.position, e.id, e.stream, e.version, e.topic, e.data, e.metadata, e.appended_at,
+      coalesce(octet_length(e.data::text), 0) as size
+    from (
+      select x.position, x.slot, x.event_id
+      from orchestratum.event_position x
+      where x.position > read_log.after
+      order by x.position
+      limit case when read_log.pattern is null then read_log.max_count else read_log.max_scanned end
+    ) p
+    cross join lateral (
+      select v.id, v.stream, v.version, v.topic, v.data, v.metadata, v.appended_at
+      from orchestratum.event v
+      where v.id = p.event_id and v.slot = p.slot
+      limit 1
+    ) e
+    where read_log.pattern is null or e.topic ~ read_log.pattern
+    order by p.position
+    limit read_log.max_count
+  ),
+  weighed as materialized (
+    select f.*, sum(f.size) over (order by f.position) - f.size as before
+    from found f
+  ),
+  -- One that is larger than all that is allowed comes alone.
+  chosen as materialized (
+    select w.* from weighed w where w.before < read_log.max_bytes
+  )
+  select
+    c.position::text, c.id::text, c.stream, c.version, c.topic, c.data::text, c.metadata::text, c.appended_at::text, null::boolean
+  from chosen c
+  union all
+  select
+    case when part.is_full or read_log.pattern is null then part.last_position else seen.last_position end::text,
+    null, null, null, null, null, null, null,
+    part.is_full or coalesce(seen.count = read_log.max_scanned, false)
+  from (
+    select
+      max(c.position) as last_position,
+      (select count(*) from found) = read_log.max_count or count(*) < (select count(*) from found) as is_full
+    from chosen c
+  ) part
+  left join lateral (
+    select max(s.position) as last_position, count(*) as count
+    from (
+      select x.position
+      from orchestratum.event_position x
+      where x.position > read_log.after
+      order by x.position
+      limit read_log.max_scanned
+    ) s
+  ) seen on read_log.pattern is not null and not part.is_full
+$f$;

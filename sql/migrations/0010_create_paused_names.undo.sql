@@ -1,0 +1,3 @@
+drop index orchestratum.act_corrected;
+drop table orchestratum.paused_name;
+delete from orchestratum.migration where version = 10;

@@ -1,0 +1,353 @@
+/**
+ * Publishing events, and appending them to streams. The statement that writes an event pushes a command for each
+ * subscription that it matches, so what has committed is delivered, and nothing else is. Without a stream nothing is
+ * locked; concurrent calls coalesce as pushes do. A stream's row is locked until its transaction ends, and is what
+ * decides whether an append met the version that it expected.
+ */
+import { createBatcher } from "./batcher.ts";
+import type { Clock } from "./clock.ts";
+import type { Metadata } from "./command.ts";
+import { type Database, isPassing, repeatDelayMs, sqlState } from "./database.ts";
+import { isNewEvent, type NewEvent } from "./define-event.ts";
+import type { Queryable } from "./driver.ts";
+import { type EncodedEvent, encodeEvents } from "./encode-event.ts";
+import { type Due, earliest, type Hints } from "./hints.ts";
+import { maxBatchBytes, maxBatchCommands, maxTopicLength, requireInteger, requireText, shown } from "./limits.ts";
+import type { Observer } from "./observation.ts";
+import { pause } from "./wakeup.ts";
+
+export interface PublishOptions {
+  /** The caller's open transaction, as an adapter gives it: the events, and their deliveries, commit with it. @default none */
+  readonly db?: Queryable | undefined;
+  /** For all events of the call; an event's own is laid over it key by key. @default none */
+  readonly metadata?: Metadata | undefined;
+}
+
+export interface AppendOptions extends PublishOptions {
+  /** The version that the stream must be at: 0 for a new one. @default any */
+  readonly expectedVersion?: number | undefined;
+}
+
+/** An event that was published. */
+export interface Published {
+  readonly id: string;
+}
+
+/** What an append came to. */
+export interface Appended {
+  /** Of the stream, with these events. */
+  readonly version: number;
+  /** Of the events, in order. */
+  readonly ids: readonly string[];
+}
+
+/** What a handler's `finish(db, output, { append })` appends. */
+export interface StreamAppend {
+  /** 1 to 200 characters. */
+  readonly stream: string;
+  /** At least one, at most 1,000. */
+  readonly events: NewEvent | readonly NewEvent[];
+  /** The version that the stream must be at: 0 for a new one. @default any */
+  readonly expectedVersion?: number | undefined;
+}
+
+export interface Publishing {
+  /**
+   * Publishes events: each is delivered, at least once and in no order, to every subscription with a pattern for its
+   * topic. Everything is validated before any I/O. Up to 1,000 events and 8 MB of one call are one statement, all or
+   * nothing; of more, each such part commits for itself, unless `db` holds them together. A repeat with the same ids
+   * doubles nothing.
+   *
+   * @throws InvalidDataError with every issue; TypeError and RangeError for what is no event and for options out of their
+   * limits; EventConflictError for an id that was published before with another topic or other data.
+   */
+  publish(event: NewEvent, options?: PublishOptions): Promise<Published>;
+  publish(events: readonly NewEvent[], options?: PublishOptions): Promise<Published[]>;
+
+  /**
+   * Appends events to a stream, 1 to 1,000 and 8 MB, all or nothing, and delivers them as `publish` does. The stream's
+   * row is locked until the transaction ends: whoever appends to several streams in one takes them in the order of their
+   * names. It can be repeated after a lost reply where the events' ids were chosen; within the call the library does so.
+   *
+   * @throws StreamConflictError where the stream is at another version: nothing was written, and the caller's transaction
+   * can go on. As publish does for the rest.
+   */
+  append(stream: string, events: NewEvent | readonly NewEvent[], options?: AppendOptions): Promise<Appended>;
+}
+
+/** A stream is at another version than was expected. Nothing was written, and the transaction can go on. */
+export class StreamConflictError extends Error {
+  readonly code = "ORCHESTRATUM_STREAM_CONFLICT";
+  override readonly name = "StreamConflictError";
+  readonly stream: string;
+  readonly expectedVersion: number | undefined;
+  /** Where the stream is, as far as this transaction sees it. */
+  readonly currentVersion: number;
+  constructor(stream: string, expectedVersion: number | undefined, currentVersion: number) {
+    super(
+      `Cannot append to stream "${stream}": it is at version ${currentVersion}, and ${expectedVersion} was expected: read it, decide anew and append again`,
+    );
+    this.stream = stream;
+    this.expectedVersion = expectedVersion;
+    this.currentVersion = currentVersion;
+  }
+}
+
+/** An id that the caller chose stands for another event already: another topic, other data, or one of a stream. */
+export class EventConflictError extends Error {
+  readonly code = "ORCHESTRATUM_EVENT_CONFLICT";
+  override readonly name = "EventConflictError";
+  /** The id that was published before. */
+  readonly id: string | undefined;
+  constructor(id: string | undefined, cause: unknown) {
+    super(
+      `Cannot publish event ${id ?? ""}: its id was published before with another topic or data, or appended to a stream`,
+      { cause },
+    );
+    this.id = id;
+  }
+}
+
+/** What the functions raise for {@link EventConflictError}. */
+const conflictState = "OR002";
+const uniqueViolation = "23505";
+/** A statement is sent again for this long before its caller is told of the database's trouble. */
+const patienceMs = 10_000;
+const deadlineMs = 10_000;
+
+interface PublishRow extends Due {
+  readonly id: string | null;
+  readonly transaction_id?: string;
+}
+
+interface AppendRow extends Due {
+  readonly version: number | null;
+  readonly transaction_id: string;
+}
+
+interface AppendAllRow extends Due {
+  readonly stream: string | null;
+  readonly version: number;
+  readonly conflict: boolean;
+  readonly transaction_id: string;
+}
+
+/** What publishing works with. */
+export interface PublishParts {
+  readonly database: Database;
+  readonly clock: Clock;
+  readonly hints: Hints;
+  readonly report: Observer;
+}
+
+export function createPublishing({ database, clock, hints, report }: PublishParts): Publishing {
+  const batcher = createBatcher<readonly EncodedEvent[], undefined>({
+    async write(lists) {
+      await send(lists.flat(), false);
+      return lists.map(() => undefined);
+    },
+    countOf: (events) => events.length,
+    maxCount: maxBatchCommands,
+    maxBytes: maxBatchBytes,
+    bytesOf: (events) => events.reduce((bytes, event) => bytes + event.bytes, 0),
+  });
+
+  /** Runs `once`, and again where the reply may have been lost: `again` then says that it may be a repeat. */
+  async function patiently<Result>(operation: string, once: (again: boolean) => Promise<Result>): Promise<Result> {
+    const until = clock.now() + patienceMs;
+    for (let sending = 1; ; sending++) {
+      try {
+        return await once(sending > 1);
+      } catch (error) {
+        if (clock.now() >= until || !isPassing(error)) throw conflictOr(error);
+        report({ type: "database_trouble", operation, error, attempt: sending });
+        await pause(clock, repeatDelayMs(clock, sending, 1_000));
+      }
+    }
+  }
+
+  async function send(events: readonly EncodedEvent[], chosen: boolean): Promise<void> {
+    const json = batchJson(events);
+    const rows = await patiently("publishBatch", (again) => {
+      return database.run<PublishRow>("publishBatch", [json, chosen || again], { deadlineMs });
+    });
+    hints.due(earliest(rows.filter(({ queue }) => queue !== null)));
+  }
+
+  async function sendWithin(db: Queryable, events: readonly EncodedEvent[]): Promise<void> {
+    const chosen = events.some((event) => event.chosenId);
+    try {
+      const rows = await database.run<PublishRow>("publishBatchWithin", [batchJson(events), chosen], { db });
+      hintAfter(hints, rows);
+    } catch (error) {
+      throw conflictOr(error);
+    }
+  }
+
+  async function publish(
+    given: NewEvent | readonly NewEvent[],
+    { db, metadata }: PublishOptions = {},
+  ): Promise<Published | Published[]> {
+    requireDb("Cannot publish", db);
+    const events = await encodeEvents("Cannot publish", given, { defaults: metadata });
+    if (db) {
+      for (const chunk of chunks(events)) await sendWithin(db, chunk);
+    } else if (events.some((event) => event.chosenId)) {
+      for (const chunk of chunks(events)) await send(chunk, true);
+    } else {
+      await Promise.all([...chunks(events)].map((chunk) => batcher.add(chunk)));
+    }
+    const published = events.map(({ id }) => ({ id }));
+    return isNewEvent(given) ? (published[0] as Published) : published;
+  }
+
+  async function append(
+    stream: string,
+    given: NewEvent | readonly NewEvent[],
+    { db, metadata, expectedVersion }: AppendOptions = {},
+  ): Promise<Appended> {
+    const attempt = requireAppend(stream, expectedVersion);
+    requireDb(attempt, db);
+    const events = await encodeEvents(attempt, given, { defaults: metadata });
+    requireSize(attempt, events);
+    const ids = events.map(({ id }) => id);
+    const chosen = events.some((event) => event.chosenId);
+    const params = [stream, expectedVersion ?? null, batchJson(events)];
+    const once = (again: boolean, options: { db?: Queryable; deadlineMs?: number }) =>
+      database.run<AppendRow>(chosen || again ? "appendAgain" : "append", params, options);
+    let rows: AppendRow[];
+    try {
+      rows = db ? await once(false, { db }) : await patiently("append", (again) => once(again, { deadlineMs }));
+    } catch (error) {
+      // The stream's own row is no conflict of ids; those of events can only be the caller's.
+      if (chosen && sqlState(error) === uniqueViolation) throw new EventConflictError(undefined, error);
+      throw error;
+    }
+    const head = rows.find(({ version }) => version !== null);
+    if (head === undefined) {
+      const [current] = await database.run<{ version: number }>("streamVersion", [stream], { db });
+      throw new StreamConflictError(stream, expectedVersion, current?.version ?? 0);
+    }
+    if (db) hintAfter(hints, rows);
+    else hints.due(earliest(rows.filter(({ queue }) => queue !== null)));
+    return { version: head.version as number, ids };
+  }
+
+  return { publish: publish as Publishing["publish"], append };
+}
+
+/** What a handler appends with its outcome, written down. */
+export interface EncodedAppend {
+  readonly stream: string;
+  readonly expectedVersion: number | undefined;
+  readonly json: string;
+}
+
+/**
+ * Validates what a handler appends with its outcome.
+ *
+ * @throws as {@link Publishing.append}, before any I/O.
+ */
+export async function encodeAppends(
+  attempt: string,
+  appends: unknown,
+  options: { readonly inherited: Metadata; readonly parentId: string },
+): Promise<EncodedAppend[]> {
+  if (!Array.isArray(appends)) {
+    throw new TypeError(`${attempt}: append must be a list of { stream, events }, got ${shown(appends)}`);
+  }
+  const encoded: EncodedAppend[] = [];
+  for (const one of appends as readonly (StreamAppend | null | undefined)[]) {
+    if (typeof one !== "object" || one === null) {
+      throw new TypeError(`${attempt}: append must be a list of { stream, events }, got ${shown(one)} in it`);
+    }
+    const { stream, expectedVersion } = one;
+    const within = requireAppend(stream, expectedVersion);
+    const events = await encodeEvents(within, one.events, options);
+    requireSize(within, events);
+    const version = expectedVersion === undefined ? "" : `,"expected_version":${expectedVersion}`;
+    const json = `{"stream":${JSON.stringify(stream)}${version},"events":${batchJson(events)}}`;
+    encoded.push({ stream, expectedVersion, json });
+  }
+  return encoded;
+}
+
+/**
+ * Appends within the handler's transaction, all or none.
+ *
+ * @throws StreamConflictError; the transaction can go on.
+ */
+export async function appendWithin(
+  database: Database,
+  hints: Hints,
+  db: Queryable,
+  appends: readonly EncodedAppend[],
+): Promise<void> {
+  const json = `[${appends.map((append) => append.json).join(",")}]`;
+  const rows = await database.run<AppendAllRow>("appendAll", [json], { db });
+  const conflict = rows.find((row) => row.conflict);
+  if (conflict?.stream) {
+    const expected = appends.find(({ stream, expectedVersion }) => {
+      return stream === conflict.stream && expectedVersion !== undefined && expectedVersion !== conflict.version;
+    });
+    throw new StreamConflictError(conflict.stream, expected?.expectedVersion, conflict.version);
+  }
+  hintAfter(hints, rows);
+}
+
+/** Hints when the transaction that answered these rows has committed. */
+function hintAfter(hints: Hints, rows: readonly (Due & { readonly transaction_id?: string })[]): void {
+  const dues = rows.filter(({ queue }) => queue !== null);
+  const [due] = dues;
+  if (due?.transaction_id !== undefined) hints.dueAfter(due.transaction_id, earliest(dues));
+}
+
+function requireDb(attempt: string, db: unknown): void {
+  if (db === undefined || typeof (db as Queryable | null)?.query === "function") return;
+  throw new TypeError(`${attempt}: db must be an open transaction, as postgresJs(tx) makes it, got ${shown(db)}`);
+}
+
+function requireAppend(stream: unknown, expectedVersion: unknown): string {
+  requireText("Cannot append", "stream", stream, maxTopicLength);
+  const attempt = `Cannot append to stream "${stream}"`;
+  if ((stream as string).includes("\0")) throw new RangeError(`${attempt}: stream must be free of NUL`);
+  if (expectedVersion !== undefined) requireInteger(attempt, "expectedVersion", expectedVersion, 0, 2 ** 31 - 1);
+  return attempt;
+}
+
+function requireSize(attempt: string, events: readonly EncodedEvent[]): void {
+  if (events.length === 0) throw new RangeError(`${attempt}: events must be at least one, got none`);
+  let bytes = 0;
+  for (const event of events) bytes += event.bytes;
+  if (events.length <= maxBatchCommands && bytes <= maxBatchBytes) return;
+  throw new RangeError(
+    `${attempt}: events must be at most ${maxBatchCommands} and ${maxBatchBytes} bytes, got ${events.length} and ${bytes}: append them in parts`,
+  );
+}
+
+function batchJson(events: readonly EncodedEvent[]): string {
+  return `[${events.map((event) => event.json).join(",")}]`;
+}
+
+/** Batches within the limits of count and bytes. */
+function* chunks(events: readonly EncodedEvent[]): Generator<EncodedEvent[]> {
+  let chunk: EncodedEvent[] = [];
+  let bytes = 0;
+  for (const event of events) {
+    if (chunk.length > 0 && (chunk.length >= maxBatchCommands || bytes + event.bytes > maxBatchBytes)) {
+      yield chunk;
+      chunk = [];
+      bytes = 0;
+    }
+    chunk.push(event);
+    bytes += event.bytes;
+  }
+  if (chunk.length > 0) yield chunk;
+}
+
+function conflictOr(error: unknown): unknown {
+  if (sqlState(error) !== conflictState) return error;
+  const { detail, message } = error as { detail?: unknown; message?: unknown };
+  const id = typeof detail === "string" ? detail : /[0-9a-f-]{36}/.exec(String(message))?.[0];
+  return new EventConflictError(id, error);
+}

@@ -1,0 +1,373 @@
+/**
+ * The endpoint's side of a signed call: verifies it, runs its handler once, and answers the outcome with what is to
+ * follow. It needs no database, so a platform without one can host handlers; whoever called commits the outcome.
+ *
+ * What is verified: the signature over the raw bytes, a time within 300 s either way, the URL that stands in the body,
+ * and that the id is new. An id stands for one lease: a call that comes again under it is answered as the first time.
+ */
+import { attemptOnce } from "./attempt-once.ts";
+import { type Clock, systemClock } from "./clock.ts";
+import type { ExecutionResult } from "./execute.ts";
+import { errorRecord, retryAfterOf } from "./failure.ts";
+import { type Awaitable, type Handler, handlersOf, withMiddleware } from "./handler.ts";
+import { AttemptAbortedError } from "./lease.ts";
+import { maxBatchBytes, maxTimeoutMs, maxVersion, requireInteger, requireName, requireQueue, shown } from "./limits.ts";
+import { type Middleware, requireMiddleware } from "./middleware.ts";
+import type { Observer } from "./observation.ts";
+import { createRegistry, type Registry } from "./registry.ts";
+import { createSigner, type SigningKeys, toleranceSeconds } from "./signature.ts";
+import {
+  type Call,
+  type CallOutcome,
+  isRecord,
+  maxCallBytes,
+  readBytes,
+  wireEvent,
+  wireFollowUp,
+} from "./signed-call.ts";
+import { isUuid, uuidv7 } from "./uuid.ts";
+
+/** Where the ids of calls are remembered, with their answers: shared by the instances of an endpoint, or by one. */
+export interface CallStore {
+  /**
+   * Remembers an id for `forMs`. Answers `undefined` where it was unknown, and of two at once to one alone; else what is
+   * known of it: its answer, or none where that is not there yet, or not any more.
+   */
+  begin(id: string, forMs: number): Awaitable<{ readonly answer: string | undefined } | undefined>;
+  /** Keeps its answer. */
+  end(id: string, answer: string, forMs: number): Awaitable<void>;
+}
+
+export interface ReceivingOptions {
+  /** Of those who call, as `callEndpoint` has them; one must have signed. At most eight. */
+  readonly keys: SigningKeys;
+  /**
+   * The URL, or URLs, under which this endpoint is called. To be said where the request does not show it: behind a proxy
+   * that changes it, and where nobody in front checks the Host header.
+   *
+   * @default the request's
+   */
+  readonly url?: string | readonly string[];
+  /** @default 100,000 ids and 64 MB of answers in the memory of this instance */
+  readonly store?: CallStore;
+  /** Largest call, in bytes, 1,024 to 8,000,000. @default 327_680, an input of 256 KiB and what stands around it */
+  readonly maxBodyBytes?: number;
+}
+
+export interface ReceiveCallOptions extends ReceivingOptions {
+  /** What runs here: a list, or a module's exports. */
+  readonly handlers: readonly Handler[] | Readonly<Record<string, unknown>>;
+  /** What is laid around every attempt; the first is the outermost. @default none */
+  readonly middleware?: readonly Middleware[];
+  /** Receives what handlers log, and what went wrong here. */
+  readonly observe?: Observer;
+  /** For tests: the clock that timeouts are measured by. @default the platform's */
+  readonly clock?: Clock;
+  /** For tests: the time of day, in ms since 1970. @default the platform's */
+  readonly now?: () => number;
+}
+
+/** Takes a request, gives a response: what web standards and Hono, Deno, Bun and edge platforms have. Never rejects. */
+export type CallReceiver = (request: Request) => Promise<Response>;
+
+const attempt = "Cannot receive calls";
+/** As long as a call's timestamp may be good: 300 s either way. */
+const rememberMs = 2 * toleranceSeconds * 1000;
+/** How long the body of a call may take to arrive. */
+const bodyMs = 10_000;
+const maxRemembered = 100_000;
+const maxRememberedBytes = 64_000_000;
+const maxIdLength = 64;
+const maxSignaturesLength = 4_096;
+
+/** A call that is refused: a status, and what it says. */
+class Refusal extends Error {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  constructor(status: number, message: string, headers: Readonly<Record<string, string>> = {}) {
+    super(message);
+    this.status = status;
+    this.headers = headers;
+  }
+}
+
+/**
+ * Makes an endpoint of handlers.
+ *
+ * @throws TypeError or RangeError for options out of their limits.
+ * @example
+ * const receive = receiveCall({ handlers: [resizeImage.handle(resize)], keys: [key] });
+ * export default { fetch: (request) => receive(request) };
+ */
+export function receiveCall(options: ReceiveCallOptions): CallReceiver {
+  requireMiddleware(attempt, options.middleware, ["push", "execute"]);
+  const middleware = [...(options.middleware ?? [])];
+  const isWrapped = middleware.some(({ execute }) => execute !== undefined);
+  const handlers = handlersOf(options.handlers);
+  const observe = options.observe;
+  const report: Observer = (observation) => {
+    try {
+      observe?.(observation);
+    } catch {
+      // Reporting a broken observer could only go to the broken observer.
+    }
+  };
+  const registry = createRegistry(isWrapped ? handlers.map((one) => withMiddleware(one, middleware)) : handlers);
+  return createReceiver({ registry, clock: options.clock ?? systemClock, report, now: options.now }, options);
+}
+
+export interface ReceiverParts {
+  readonly registry: Registry;
+  readonly clock: Clock;
+  readonly report: Observer;
+  readonly now?: (() => number) | undefined;
+}
+
+export function createReceiver(parts: ReceiverParts, options: ReceivingOptions): CallReceiver {
+  const { registry, clock, report, now = Date.now } = parts;
+  const { keys, store = createMemory(now), maxBodyBytes = maxCallBytes } = options;
+  const signer = createSigner(attempt, keys);
+  const urls = options.url === undefined ? undefined : [options.url].flat().map(normalised);
+  requireInteger(attempt, "maxBodyBytes", maxBodyBytes, 1_024, maxBatchBytes);
+  /** Calls that are under way here: one that comes again waits for the same answer. */
+  const open = new Map<string, Promise<string>>();
+
+  async function receive(request: Request): Promise<Response> {
+    if (request.method !== "POST") throw new Refusal(405, "A call is a POST", { allow: "POST" });
+    if (!/^application\/json\s*(;|$)/i.test(request.headers.get("content-type") ?? "")) {
+      throw new Refusal(415, "A call is application/json");
+    }
+    const id = request.headers.get("webhook-id") ?? "";
+    const timestamp = request.headers.get("webhook-timestamp") ?? "";
+    const signatures = request.headers.get("webhook-signature") ?? "";
+    if (id === "" || id.length > maxIdLength || !/^\d{1,12}$/.test(timestamp) || signatures === "") {
+      throw new Refusal(401, "The call is not signed");
+    }
+    if (signatures.length > maxSignaturesLength) throw new Refusal(401, "The call has too many signatures");
+    if (Math.abs(now() / 1000 - Number(timestamp)) > toleranceSeconds) {
+      throw new Refusal(401, `The call's timestamp is more than ${toleranceSeconds} s off`);
+    }
+    const body = await bodyOf(request);
+    if (!(await signer.verify(id, Number(timestamp), body, signatures))) {
+      throw new Refusal(401, "No signature of the call is by a known key");
+    }
+    const call = callOf(body);
+    if (id !== `${call.id}.${call.fence}`) throw new Refusal(400, "The call's webhook-id is not that of its body");
+    const own = urls ?? [normalised(request.url)];
+    if (!own.includes(normalised(call.url))) throw new Refusal(421, "The call was made to another URL");
+    const handler = registry.find(call.name, call.version);
+    if (!handler) throw new Refusal(404, "There is no handler here for the call's command and version");
+    return json(await answer(id, call, handler, request.signal));
+  }
+
+  async function bodyOf(request: Request): Promise<Uint8Array<ArrayBuffer>> {
+    const tooLarge = () => new Refusal(413, `A call has at most ${maxBodyBytes} bytes`);
+    if (Number(request.headers.get("content-length") ?? 0) > maxBodyBytes) throw tooLarge();
+    let tooSlow: (refusal: Refusal) => void = () => {};
+    const late = new Promise<never>((_, reject) => {
+      tooSlow = reject;
+    });
+    const timer = clock.after(bodyMs, () => tooSlow(new Refusal(408, `A call arrives within ${bodyMs} ms`)));
+    try {
+      const bytes = await Promise.race([readBytes(request, maxBodyBytes), late]);
+      if (!bytes) throw tooLarge();
+      return bytes;
+    } catch (error) {
+      throw error instanceof Refusal ? error : new Refusal(400, "The call broke off");
+    } finally {
+      timer.cancel();
+    }
+  }
+
+  /** The outcome as JSON: of this run, or of the first one under this id. */
+  async function answer(id: string, call: Call, handler: Handler, signal: AbortSignal): Promise<string> {
+    const running = open.get(id);
+    if (running) return await running;
+    const work = (async () => {
+      const known = await store.begin(id, rememberMs);
+      if (known?.answer !== undefined) return known.answer;
+      if (known)
+        throw new Refusal(409, "The call is under way elsewhere, or its answer is gone", { "retry-after": "1" });
+      const text = await run(call, handler, signal);
+      await store.end(id, text, rememberMs);
+      return text;
+    })();
+    open.set(id, work);
+    try {
+      return await work;
+    } finally {
+      open.delete(id);
+    }
+  }
+
+  async function run(call: Call, handler: Handler, signal: AbortSignal): Promise<string> {
+    const { id, name, version, fence, queue } = call;
+    const { result, reason } = await attemptOnce(
+      handler,
+      {
+        id,
+        name,
+        version,
+        fence,
+        queue,
+        hook: call.hook ?? null,
+        attempt: call.attempt,
+        parentId: call.parentId ?? null,
+        input: call.input === undefined ? null : JSON.stringify(call.input),
+        metadata: JSON.stringify(call.metadata),
+      },
+      {
+        clock,
+        report,
+        timeoutMs: call.timeoutMs,
+        signal,
+        reason: () => new AttemptAbortedError("ORCHESTRATUM_LEASE_LOST", "Whoever called does not wait any longer"),
+      },
+    );
+    return outcomeOf(result, reason);
+  }
+
+  return async (request) => {
+    try {
+      return await receive(request);
+    } catch (error) {
+      if (error instanceof Refusal) return problem(error.status, error.message, error.headers);
+      const instance = uuidv7();
+      report({ type: "internal_error", operation: `receiveCall ${instance}`, error });
+      return problem(500, "Something went wrong here", {}, instance);
+    }
+  };
+}
+
+function outcomeOf(result: ExecutionResult, reason: AttemptAbortedError | undefined): string {
+  switch (result.kind) {
+    case "succeeded": {
+      const output = result.output === undefined ? "" : `,"output":${result.output}`;
+      const followUps = JSON.stringify(result.followUps.map(wireFollowUp));
+      return `{"status":"succeeded"${output},"followUps":${followUps},"events":${JSON.stringify(result.events.map(wireEvent))}}`;
+    }
+    case "snoozed": {
+      const { until, delayMs } = result.end;
+      return toText(
+        until ? { status: "snoozed", until: until.toISOString() } : { status: "snoozed", delayMs: delayMs ?? 0 },
+      );
+    }
+    case "cancelled":
+      return toText({ status: "cancelled", ...(result.end.reason === undefined ? {} : { reason: result.end.reason }) });
+    default: {
+      const { error, permanent } = result;
+      const isTimeout = reason?.code === "ORCHESTRATUM_TIMED_OUT" && error === reason;
+      const ms = retryAfterOf(error);
+      return toText({
+        status: "failed",
+        error: errorRecord(error, isTimeout ? "timed_out" : undefined),
+        retry: !permanent,
+        ...(ms > 0 ? { retryAfterMs: ms } : {}),
+      });
+    }
+  }
+}
+
+const toText = (outcome: CallOutcome): string => JSON.stringify(outcome);
+
+/** What a call says, each field within its limits. */
+function callOf(body: Uint8Array): Call {
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(body));
+  } catch {
+    throw new Refusal(400, "The call is not JSON");
+  }
+  if (!isRecord(value)) throw new Refusal(400, "The call is no object");
+  const call = { queue: "default", metadata: {}, ...value } as Record<keyof Call, unknown>;
+  try {
+    const what = "Cannot take call";
+    if (typeof call.url !== "string" || !URL.canParse(call.url)) throw new TypeError(`${what}: url must be a URL`);
+    requireName(what, call.name);
+    requireQueue(what, call.queue);
+    requireInteger(what, "version", call.version, 1, maxVersion);
+    requireInteger(what, "fence", call.fence, 1, 2 ** 31 - 1);
+    requireInteger(what, "attempt", call.attempt, 1, maxVersion);
+    requireInteger(what, "timeoutMs", call.timeoutMs, 1, maxTimeoutMs);
+    if (!isUuid(call.id)) throw new TypeError(`${what}: id must be a UUID`);
+    if (call.parentId !== undefined && !isUuid(call.parentId)) throw new TypeError(`${what}: parentId must be a UUID`);
+    if (!isRecord(call.metadata)) throw new TypeError(`${what}: metadata must be an object`);
+    if (!["failure", "cancellation", undefined].includes(call.hook as undefined)) {
+      throw new TypeError(`${what}: hook must be "failure" or "cancellation"`);
+    }
+    if (call.hook !== undefined && !isRecord(call.input))
+      throw new TypeError(`${what}: input of a hook must be an object`);
+  } catch (error) {
+    throw new Refusal(400, (error as Error).message);
+  }
+  return call as unknown as Call;
+}
+
+function normalised(url: unknown): string {
+  try {
+    const parsed = new URL(String(url));
+    parsed.hash = "";
+    return parsed.href;
+  } catch {
+    throw new TypeError(`${attempt}: url must be an absolute URL, got ${shown(url)}`);
+  }
+}
+
+const common = { "cache-control": "no-store", "x-content-type-options": "nosniff" };
+
+function json(text: string): Response {
+  return new Response(text, { status: 200, headers: { "content-type": "application/json", ...common } });
+}
+
+/** A problem document (RFC 9457). It never shows what was sent. */
+function problem(
+  status: number,
+  title: string,
+  headers: Readonly<Record<string, string>>,
+  instance?: string,
+): Response {
+  const text = JSON.stringify({
+    type: "about:blank",
+    title,
+    status,
+    ...(instance === undefined ? {} : { instance: `urn:uuid:${instance}` }),
+  });
+  return new Response(text, { status, headers: { "content-type": "application/problem+json", ...common, ...headers } });
+}
+
+/** Remembers in this instance's memory: the oldest are forgotten first, of what is too much. */
+function createMemory(now: () => number): CallStore {
+  const entries = new Map<string, { readonly until: number; answer: string | undefined }>();
+  let bytes = 0;
+
+  /** Ids with their time over go, and answers of the oldest, whose ids are kept: they must not run twice. */
+  function tidy(): void {
+    for (const [id, entry] of entries) {
+      if (entry.until > now() && entries.size <= maxRemembered) break;
+      bytes -= entry.answer?.length ?? 0;
+      entries.delete(id);
+    }
+    for (const entry of entries.values()) {
+      if (bytes <= maxRememberedBytes) break;
+      bytes -= entry.answer?.length ?? 0;
+      entry.answer = undefined;
+    }
+  }
+
+  return {
+    begin(id, forMs) {
+      tidy();
+      const entry = entries.get(id);
+      if (entry) return { answer: entry.answer };
+      entries.set(id, { until: now() + forMs, answer: undefined });
+      return undefined;
+    },
+    end(id, answer) {
+      const entry = entries.get(id);
+      if (!entry) return;
+      entry.answer = answer;
+      bytes += answer.length;
+      tidy();
+    },
+  };
+}

@@ -1,0 +1,101 @@
+/** The description: valid by a validator of the field, complete, and made of the schemas that validate. */
+
+import { Validator } from "@seriousme/openapi-schema-validator";
+import { Ajv2020 } from "ajv/dist/2020.js";
+import addFormats from "ajv-formats";
+import * as v from "valibot";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { router } from "../../../adapters/hono/router.ts";
+import { type PgliteDatabase, pglite } from "../../../adapters/pglite.ts";
+import { createOrchestrator, defineCommand, type StandardSchemaV1 } from "../../../src/index.ts";
+import { authorise, createSite, type Site, tokenOf } from "./site.ts";
+
+let database: PgliteDatabase;
+let site: Site;
+let description: any;
+
+beforeAll(async () => {
+  database = await pglite();
+  site = createSite(database);
+  await site.orchestrator.migrate();
+  description = (await site.ask("GET /openapi.json")).json;
+});
+afterAll(async () => {
+  await site[Symbol.asyncDispose]();
+  await database.close();
+});
+
+test("the description is valid OpenAPI 3.1", async () => {
+  const validator = new Validator();
+  const { valid, errors } = await validator.validate(structuredClone(description));
+  expect(errors).toBe(undefined);
+  expect([valid, validator.version]).toEqual([true, "3.1"]);
+});
+
+test("it has every route of the app, but for the pages", () => {
+  const routes = site.app.routes.map(({ method, path }) => `${method} ${path.replaceAll(/:(\w+)/g, "{$1}")}`);
+  const described = Object.entries<any>(description.paths).flatMap(([path, methods]) =>
+    Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`),
+  );
+  const pages = ["GET /docs", "GET /docs.js", "GET /docs.css"];
+  expect(described.toSorted()).toEqual([...new Set(routes)].filter((one) => !pages.includes(one)).toSorted());
+});
+
+test("it has the schemas of the commands that may be pushed, and the body of a push by them", () => {
+  const { schemas } = description.components;
+  const [key = ""] = Object.keys(schemas).filter((one) => /^command\.add\.1\.\d+\.input$/.test(one));
+  expect(schemas[key]).toMatchObject({
+    type: "object",
+    properties: { a: { type: "number" }, mail: { format: "email" } },
+    required: ["a"],
+  });
+  expect(schemas[key.replace("input", "output")]).toMatchObject({ properties: { sum: { type: "number" } } });
+  const ajv = new Ajv2020({ strict: false });
+  addFormats.default(ajv);
+  const { schema } = description.paths["/commands"].post.requestBody.content["application/json"];
+  const isPushed = ajv.compile({ ...schema, components: description.components });
+  for (const body of [
+    { name: "add", input: { a: 1 } },
+    { name: "wait", input: [1], queue: "q", delayMs: 5 },
+  ])
+    expect(isPushed(body)).toBe(true);
+  for (const body of [
+    { name: "add", input: { a: "x" } },
+    { name: "nobody" },
+    { input: 1 },
+    { name: "wait", colour: 1 },
+    { name: "wait", priority: 10 },
+  ]) {
+    expect(isPushed(body), JSON.stringify(body)).toBe(false);
+  }
+});
+
+test("schemas of other libraries go through the converter that was given, else they are any JSON", async () => {
+  const foreign: StandardSchemaV1 = { "~standard": { version: 1, vendor: "own", validate: (value) => ({ value }) } };
+  const recursive: v.GenericSchema = v.object({ next: v.optional(v.lazy(() => recursive)) });
+  const commands = [
+    defineCommand({ name: "own command / ü", input: foreign, output: foreign }),
+    defineCommand({ name: "recursive", input: recursive }),
+    defineCommand({ name: "dated", input: v.object({ at: v.date() }), version: 2 }),
+  ];
+  const orchestrator = createOrchestrator({ database, commands });
+  const ask = async (options: object) => {
+    const app = router(orchestrator, { authorise, title: "Jobs", ...options });
+    const answer = await app.request("/openapi.json", { headers: { authorization: `Bearer ${tokenOf("read")}` } });
+    expect(answer.status).toBe(200);
+    return (await answer.json()) as any;
+  };
+  const plain = await ask({});
+  expect(plain.info.title).toBe("Jobs");
+  expect((await new Validator().validate(structuredClone(plain))).errors).toBe(undefined);
+  const keys = Object.keys(plain.components.schemas).filter((key) => key.startsWith("command."));
+  expect(keys).toHaveLength(6);
+  for (const key of keys) expect(key).toMatch(/^[A-Za-z0-9._-]+$/);
+  expect(plain.components.schemas["command.own_command____.1.0.input"]).toEqual({});
+  const converted = await ask({ jsonSchema: (_: unknown, side: string) => ({ type: "string", title: side }) });
+  expect(converted.components.schemas["command.own_command____.1.0.output"]).toEqual({
+    type: "string",
+    title: "output",
+  });
+  await orchestrator.stop();
+});

@@ -1,0 +1,189 @@
+/**
+ * A router for tests, with its orchestrator, and a way to ask it. Every answer is held against the router's own
+ * description: its status, its media type and its body must be among those that the route says it has.
+ */
+
+import { Ajv2020 } from "ajv/dist/2020.js";
+import addFormats from "ajv-formats";
+import * as v from "valibot";
+import { type RouterOptions, router, type Scope, tokenAuthoriser } from "../../../adapters/hono/router.ts";
+import {
+  createOrchestrator,
+  type Driver,
+  defineCommand,
+  defineEvent,
+  type Observation,
+  type Orchestrator,
+  PermanentFailure,
+  receiveCall,
+  subscribe,
+} from "../../../src/index.ts";
+
+export const add = defineCommand({
+  name: "add",
+  input: v.object({ a: v.number(), mail: v.optional(v.pipe(v.string(), v.email())) }),
+  output: v.object({ sum: v.number() }),
+});
+export const shout = defineCommand({ name: "shout", retries: 0 });
+export const tidy = defineCommand({ name: "tidy" });
+/** No worker has a handler for it. */
+export const wait = defineCommand({ name: "wait", queue: "nobody" });
+
+export const placed = defineEvent({
+  topic: "orders.events.placed",
+  data: v.object({ order: v.string(), total: v.number() }),
+});
+export const noted = defineEvent({ topic: "notes.noted" });
+
+export const handlers = [
+  subscribe({
+    name: "billing",
+    to: [placed],
+    retries: 0,
+    handler: ({ event }) => {
+      if (event.data.total < 0) throw new PermanentFailure("less than nothing");
+    },
+  }),
+  add.handle(({ input }) => ({ sum: input.a + 1 })),
+  tidy.handle(() => {}),
+  shout.handle(() => {
+    throw new PermanentFailure("too loud");
+  }),
+];
+
+/** A secret of Standard Webhooks. */
+export const signingKey = `whsec_${btoa("0123456789abcdef0123456789abcdef")}`;
+
+export const everything: readonly Scope[] = ["push", "read", "process", "admin"];
+export const tokenOf = (scope: string): string => `token-of-${scope}-0123456789`;
+
+/** A token for each scope, and one with all of them. */
+export const authorise = tokenAuthoriser([
+  { name: "everything", token: tokenOf("everything"), scopes: everything },
+  ...everything.map((scope) => ({ name: scope, token: tokenOf(scope), scopes: [scope] })),
+]);
+
+export interface AskOptions {
+  /** Sent as JSON, a text as it is. */
+  readonly body?: unknown;
+  readonly headers?: Readonly<Record<string, string>>;
+  /** Whose token is sent; null: none. @default "everything" */
+  readonly scope?: string | null;
+  readonly signal?: AbortSignal;
+}
+
+export interface Answered {
+  readonly status: number;
+  readonly headers: Headers;
+  readonly text: string;
+  /** The body where it is JSON. */
+  readonly json: any;
+}
+
+export interface Site extends AsyncDisposable {
+  readonly orchestrator: Orchestrator;
+  readonly app: ReturnType<typeof router>;
+  readonly observations: Observation[];
+  /** Sends a request without a port: `ask("GET /commands")`. Reads the whole answer. */
+  ask(route: string, options?: AskOptions): Promise<Answered>;
+  /** The request that `ask` sends. */
+  request(route: string, options?: AskOptions): Request;
+}
+
+export function createSite(driver: Driver, options: Partial<RouterOptions> = {}): Site {
+  const observations: Observation[] = [];
+  const orchestrator = createOrchestrator({
+    database: driver,
+    handlers,
+    commands: [wait],
+    observe: (observation) => void observations.push(observation),
+  });
+  const receive = receiveCall({ handlers: [tidy.handle(() => {})], keys: [signingKey] });
+  const app = router(orchestrator, { authorise, events: [placed, noted], receive, ...options });
+  let described: Promise<any> | undefined;
+
+  function request(route: string, { body, headers = {}, scope = "everything", signal }: AskOptions = {}): Request {
+    const [method = "GET", path = "/"] = route.split(/ (.*)/s);
+    return new Request(`http://jobs.test${path}`, {
+      method,
+      ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) }),
+      ...(signal ? { signal } : {}),
+      headers: {
+        ...(scope === null ? {} : { Authorization: `Bearer ${tokenOf(scope)}` }),
+        ...(method === "GET" ? {} : { "Content-Type": "application/json" }),
+        ...headers,
+      },
+    });
+  }
+
+  return {
+    orchestrator,
+    app,
+    observations,
+    request,
+    async ask(route, askOptions) {
+      const response = await app.request(request(route, askOptions));
+      const text = await response.text();
+      described ??= (async () => {
+        const answer = await app.request(request("GET /openapi.json"));
+        return await answer.json();
+      })();
+      const { status, headers } = response;
+      const media = headers.get("content-type")?.split(";")[0] ?? "";
+      const json = /[/+]json$/.test(media) ? JSON.parse(text) : undefined;
+      requireDescribed(await described, route, { status, headers, text, json }, media);
+      return { status, headers, text, json };
+    },
+    async [Symbol.asyncDispose]() {
+      await orchestrator.stop({ graceMs: 0 });
+    },
+  };
+}
+
+const ajv = new Ajv2020({ strict: false, allErrors: true });
+addFormats.default(ajv);
+const checks = new Map<string, ReturnType<typeof ajv.compile>>();
+
+/** The answers that were held against the description, for a test that all routes were asked. */
+export const answered = new Set<string>();
+
+/** Throws where an answer is none that the description tells of. */
+export function requireDescribed(description: any, route: string, answer: Answered, media: string): void {
+  const [method = "", path = ""] = route.split(/ ([^?]*)/s);
+  const template = Object.keys(description.paths)
+    .toSorted((a, b) => a.split("{").length - b.split("{").length)
+    .find((one) => {
+      const pattern = one.replaceAll(/[.]/g, "\\.").replaceAll(/\{\w+\}/g, "[^/]+");
+      return new RegExp(`^${pattern}$`).test(path) && method.toLowerCase() in description.paths[one];
+    });
+  // What is no route answers 404, and the pages of documentation describe themselves to people.
+  if (template === undefined) return;
+  const { responses } = description.paths[template][method.toLowerCase()];
+  const isListed = answer.status in responses;
+  const described = isListed ? responses[answer.status] : responses.default;
+  const key = `${method} ${template} ${isListed ? answer.status : "default"} ${media}`;
+  if (!isListed && media !== "application/problem+json")
+    throw new Error(`It answers what it does not describe: ${key}`);
+  if (described.content === undefined) {
+    if (answer.text !== "") throw new Error(`It answers a body where it describes none: ${key}: ${answer.text}`);
+  } else {
+    const schema = Object.entries<any>(described.content).find(([one]) => one.split(";")[0] === media)?.[1].schema;
+    if (schema === undefined) throw new Error(`It answers a media type that it does not describe: ${key}`);
+    let check = checks.get(JSON.stringify(schema));
+    if (check === undefined) {
+      check = ajv.compile({ ...schema, components: description.components });
+      checks.set(JSON.stringify(schema), check);
+    }
+    const bodies =
+      media === "application/x-ndjson"
+        ? answer.text
+            .split("\n")
+            .filter(Boolean)
+            .map((line) => JSON.parse(line))
+        : [answer.json ?? answer.text];
+    for (const body of bodies) {
+      if (!check(body)) throw new Error(`${key} is not as described: ${JSON.stringify(check.errors)}: ${answer.text}`);
+    }
+  }
+  answered.add(key);
+}

@@ -1,0 +1,92 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { Webhook } from "standardwebhooks";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { runExample } from "./run-example.ts";
+
+/** Python 3 must be on the machine, as the servers of other tests must: without it this fails, and says so. */
+const python = process.platform === "win32" ? "python" : "python3";
+const folder = fileURLToPath(new URL("../../examples/python-endpoint/", import.meta.url));
+const key = `whsec_${btoa("k".repeat(32))}`;
+const oldKey = `whsec_${btoa("o".repeat(32))}`;
+let endpoint: ChildProcess;
+let url: string;
+
+beforeAll(async () => {
+  endpoint = spawn(python, ["endpoint.py"], {
+    cwd: folder,
+    env: { ...process.env, KEYS: `${oldKey} ${key}`, URL: "", PORT: "0" },
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  url = await new Promise((resolve, reject) => {
+    endpoint.on("error", (error) => reject(new Error(`Cannot run ${python}, which this test needs`, { cause: error })));
+    endpoint.on("exit", (code) => reject(new Error(`endpoint.py ended with ${code}`)));
+    let printed = "";
+    endpoint.stdout?.setEncoding("utf8").on("data", (text: string) => {
+      printed += text;
+      const match = /Listening on (\S+)/.exec(printed);
+      if (match) resolve(match[1] as string);
+    });
+  });
+}, 60_000);
+
+afterAll(() => void endpoint.kill());
+
+test("endpoint.py handles the commands of worker.ts, failures and follow-ups among them", async () => {
+  const texts = ["How many words are these?", "?", "Prestidigitation!"];
+  const example = runExample("python-endpoint/worker", texts, { URL: url, KEYS: key });
+  expect(await example.ended).toBe(0);
+  expect(example.output).toBe(
+    [
+      "5 words, the longest is words",
+      "It failed: there is no word in it",
+      "To be defined: Prestidigitation",
+      "1 words, the longest is Prestidigitation",
+      "",
+    ].join("\n"),
+  );
+}, 150_000);
+
+const id = "0197a000-0000-7000-8000-000000000001";
+const call = (fields: object = {}) =>
+  JSON.stringify({ url, id, fence: 1, name: "count_words", version: 1, attempt: 1, input: { text: "a b" }, ...fields });
+
+async function post(body: string, { by = key, at = Date.now(), sent = body, fence = 1, cut = 0 } = {}) {
+  const webhookId = `${id}.${fence}`;
+  const signature = new Webhook(by).sign(webhookId, new Date(at), body);
+  const response = await fetch(url, {
+    method: "POST",
+    headers: {
+      "content-type": "application/json",
+      "webhook-id": webhookId,
+      "webhook-timestamp": String(Math.floor(at / 1000)),
+      "webhook-signature": signature.slice(0, signature.length - cut),
+    },
+    body: sent,
+  });
+  return { status: response.status, answer: await response.json() };
+}
+
+test("endpoint.py takes what a library of the field has signed, by either of its keys, and answers it once", async () => {
+  const first = await post(call());
+  expect(first).toEqual({
+    status: 200,
+    answer: { status: "succeeded", output: { words: 2, longest: "a" }, followUps: [] },
+  });
+  // Another body under the same id: had it run again, the answer would be another.
+  expect(await post(call({ input: { text: "a b c" } }), { by: oldKey })).toEqual(first);
+  const second = await post(call({ fence: 2, input: { text: "a b c" } }), { fence: 2 });
+  expect(second.answer.output.words).toBe(3);
+});
+
+test("endpoint.py refuses what is forged, altered, cut, late, early, or meant for another", async () => {
+  const forged = `whsec_${btoa("f".repeat(32))}`;
+  expect((await post(call({ fence: 9 }), { fence: 9, by: forged })).status).toBe(401);
+  expect((await post(call({ fence: 9 }), { fence: 9, sent: `${call({ fence: 9 })} ` })).status).toBe(401);
+  expect((await post(call({ fence: 9 }), { fence: 9, cut: 4 })).status).toBe(401);
+  expect((await post(call({ fence: 9 }), { fence: 9, at: Date.now() - 302_000 })).status).toBe(401);
+  expect((await post(call({ fence: 9 }), { fence: 9, at: Date.now() + 302_000 })).status).toBe(401);
+  expect((await post(call({ fence: 8 }), { fence: 9 })).status).toBe(400);
+  expect((await post(call({ fence: 9, url: "http://other.example/execute" }), { fence: 9 })).status).toBe(421);
+  expect((await post(call({ fence: 9, name: "unknown" }), { fence: 9 })).status).toBe(404);
+});

@@ -1,0 +1,119 @@
+/**
+ * What a worker asks for while nothing is due: nothing, as the server tells, so that one that sleeps when it is left
+ * alone can sleep. The process's clock runs twenty times as fast here, and a minute of it takes three seconds.
+ */
+
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { postgresJs } from "../adapters/postgres-js.ts";
+import {
+  type Clock,
+  createOrchestrator,
+  type Driver,
+  defineCommand,
+  type Observation,
+  type Orchestrator,
+  type WorkerOptions,
+} from "../src/index.ts";
+import { createDatabase, type Database } from "./database.ts";
+
+const times = 20;
+const minuteMs = 60_000;
+const fast: Clock = {
+  now: () => performance.now() * times,
+  after(ms, callback) {
+    const timer = setTimeout(callback, Math.min(ms / times, 2 ** 31 - 1));
+    return { cancel: () => clearTimeout(timer) };
+  },
+  random: () => Math.random(),
+};
+const minutes = (count: number): Promise<void> =>
+  new Promise((resolve) => setTimeout(resolve, (count * minuteMs) / times));
+
+let database: Database;
+beforeAll(async () => {
+  database = await createDatabase({ max: 2 });
+  // Retention as often as it can be: every minute.
+  await database.sql`update orchestratum.setting set keep_succeeded = '1 hour'`;
+});
+afterAll(() => database.drop());
+
+const job = defineCommand({ name: "job" });
+
+interface Fleet extends AsyncDisposable {
+  readonly orchestrators: readonly Orchestrator[];
+  readonly observations: readonly Observation[];
+  /** Statements that the server sees of these workers within `count` minutes from now on; of a rush not every one. */
+  statements(count: number): Promise<string[]>;
+}
+
+let fleets = 0;
+
+/** Workers that have had work, and have nothing more to do. */
+async function idleFleet(size: number, options: WorkerOptions, adapt = (driver: Driver) => driver): Promise<Fleet> {
+  const name = `idle_${++fleets}`;
+  const connections = Array.from({ length: size }, () =>
+    postgresJs(database.url, { max: 4, connection: { application_name: name } }),
+  );
+  const observations: Observation[] = [];
+  const orchestrators = connections.map((connection) =>
+    createOrchestrator({
+      database: adapt(connection),
+      handlers: [job.handle(() => {})],
+      clock: fast,
+      observe: (observation) => void observations.push(observation),
+    }),
+  );
+  const [first] = orchestrators as [Orchestrator];
+  for (const orchestrator of orchestrators) await orchestrator.startWorker({ ...options, queues: [name] }).started;
+  const pushed = await first.push(Array.from({ length: 20 }, () => job(undefined, { queue: name })));
+  await first.waitFor(pushed.map(({ id }) => id));
+  return {
+    orchestrators,
+    observations,
+    async statements(count) {
+      const seen = new Map<string, string>();
+      const [{ since }] = await database.sql<[{ since: string }]>`select clock_timestamp()::text as since`;
+      const until = performance.now() + (count * minuteMs) / times;
+      while (performance.now() < until) {
+        const rows = await database.sql<{ pid: number; started: string; query: string }[]>`
+          select pid, query_start::text as started, query from pg_stat_activity
+          where application_name = ${name} and query_start > ${since}::text::timestamptz`;
+        for (const { pid, started, query } of rows) seen.set(`${pid} ${started}`, query);
+        await new Promise((resolve) => setTimeout(resolve, 10));
+      }
+      return [...seen.values()];
+    },
+    async [Symbol.asyncDispose]() {
+      await Promise.all(orchestrators.map((orchestrator) => orchestrator.stop({ graceMs: 0 })));
+      await Promise.all(connections.map((connection) => connection.close({ timeoutMs: 0 })));
+    },
+  };
+}
+
+test("workers with nothing due ask nothing until idlePollMs is over, and then once", async () => {
+  await using fleet = await idleFleet(2, { idlePollMs: 9 * minuteMs });
+  // What follows the last command: one rescan, statistics as far as they lag, and all is quiet.
+  await minutes(4);
+  expect(fleet.observations).toContainEqual({ type: "listening", proven: true });
+  expect(await fleet.statements(3)).toEqual([]);
+  // It was no matter of dead connections: the poll comes.
+  expect(await fleet.statements(4)).not.toEqual([]);
+});
+
+test("a worker that idles is woken by a push, and by what becomes due", async () => {
+  await using fleet = await idleFleet(1, { idlePollMs: 600 * minuteMs });
+  await minutes(3);
+  const [orchestrator] = fleet.orchestrators as [Orchestrator];
+  const other = createOrchestrator({ database: postgresJs(database.sql), commands: [job] });
+  const queue = orchestrator.workers[0]?.queues[0] as string;
+  const [now, later] = await other.push([job(undefined, { queue }), job(undefined, { queue, delayMs: 2_000 })]);
+  expect(await other.waitFor(now.id, { timeoutMs: 20_000 })).toMatchObject({ status: "succeeded" });
+  expect(await other.waitFor(later.id, { timeoutMs: 20_000 })).toMatchObject({ status: "succeeded" });
+  await other.stop();
+});
+
+test("without notifications a worker that idles polls", async () => {
+  await using fleet = await idleFleet(1, { idlePollMs: 12 * minuteMs }, ({ listen: _, ...driver }) => driver);
+  await minutes(1);
+  expect((await fleet.statements(2)).length).toBeGreaterThan(10);
+});

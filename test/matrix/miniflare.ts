@@ -1,0 +1,48 @@
+/** Modules bundled as an edge platform's tools bundle them, and run in workerd. */
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { build } from "esbuild";
+
+export const root = fileURLToPath(new URL("../..", import.meta.url));
+const runtimes = createRequire(join(root, "test/runtimes/package.json"));
+
+/** What is used of Miniflare. */
+export interface Workerd {
+  dispatchFetch(url: string, init?: RequestInit): Promise<Response>;
+  getWorker(): Promise<{ scheduled(options: { cron: string }): Promise<{ outcome: string }> }>;
+  readonly ready: Promise<URL>;
+  dispose(): Promise<void>;
+}
+
+/** Bundles a module for workerd; answers its text. */
+export async function bundle(file: string): Promise<string> {
+  const { outputFiles } = await build({
+    entryPoints: [join(root, file)],
+    bundle: true,
+    write: false,
+    format: "esm",
+    platform: "neutral",
+    target: "es2022",
+    mainFields: ["module", "main"],
+    conditions: ["workerd", "worker", "import"],
+    external: ["node:*", "cloudflare:*"],
+    // tsconfig.json says what the names of the package's entry points stand for.
+    tsconfig: join(root, "tsconfig.json"),
+  });
+  return (outputFiles[0] as { text: string }).text;
+}
+
+export async function startWorkerd(file: string, options: Record<string, unknown> = {}): Promise<Workerd> {
+  const { Miniflare } = (await import(pathToFileURL(runtimes.resolve("miniflare")).href)) as {
+    Miniflare: new (options: object) => Workerd;
+  };
+  return new Miniflare({
+    modules: [{ type: "ESModule", path: "worker.mjs", contents: await bundle(file) }],
+    compatibilityDate: "2026-04-01",
+    compatibilityFlags: ["nodejs_compat"],
+    host: "127.0.0.1",
+    port: 0,
+    ...options,
+  });
+}

@@ -1,0 +1,109 @@
+/** How a worker says that it is there: again and again, never to its own harm, and not after it has left. */
+
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { postgresJs } from "../adapters/postgres-js.ts";
+import {
+  type Clock,
+  createOrchestrator,
+  defineCommand,
+  type Observation,
+  type Orchestrator,
+  systemClock,
+} from "../src/index.ts";
+import { createDatabase, type Database } from "./database.ts";
+import { type Fault, faulty, holdBack } from "./faulty-driver.ts";
+
+const job = defineCommand({ name: "job" });
+
+/** Fifty seconds of this clock pass in one. */
+const hurry = 50;
+const hurried: Clock = {
+  now: () => performance.now() * hurry,
+  after(ms, callback) {
+    const timer = setTimeout(callback, Math.min(ms / hurry, 2 ** 31 - 1));
+    return { cancel: () => clearTimeout(timer) };
+  },
+  random: () => Math.random(),
+};
+
+let database: Database;
+let orchestrator: Orchestrator | undefined;
+let observations: Observation[];
+
+beforeEach(async () => {
+  database = await createDatabase({ max: 4 });
+  observations = [];
+});
+afterEach(async () => {
+  await orchestrator?.stop({ graceMs: 0 });
+  await database.drop();
+});
+
+function orchestrate(clock: Clock, ...faults: Fault[]) {
+  const driver = faulty(postgresJs(database.sql), ...faults);
+  orchestrator = createOrchestrator({
+    database: driver,
+    handlers: [job.handle(() => {})],
+    clock,
+    observe: (observation) => void observations.push(observation),
+  });
+  return { orchestrator, driver };
+}
+
+const workers = async (): Promise<{ last_seen_at: Date; stopped_at: Date | null }[]> =>
+  await database.sql`select w.last_seen_at, w.stopped_at from orchestratum.worker w`;
+
+const saysIt = /insert into orchestratum\.worker\b/;
+
+async function eventually(look: () => Promise<boolean>): Promise<void> {
+  const until = performance.now() + 20_000;
+  while (!(await look())) {
+    if (performance.now() > until) throw new Error("Not within 20 s");
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+test("a worker says every minute that it is there, and in between says nothing", async () => {
+  const { orchestrator, driver } = orchestrate(hurried);
+  await orchestrator.startWorker({ leaseMs: 600_000 }).started;
+  const [{ last_seen_at: first } = { last_seen_at: new Date(0) }] = await workers();
+  const startedAt = hurried.now();
+  await eventually(async () => ((await workers())[0]?.last_seen_at ?? first) > first);
+  expect(hurried.now() - startedAt).toBeGreaterThan(50_000);
+  await eventually(async () => driver.count(saysIt) >= 3);
+  expect(driver.count(saysIt)).toBeLessThanOrEqual(1 + (hurried.now() - startedAt) / 55_000);
+});
+
+test("a worker that idles for longer says it with its polls", async () => {
+  const { orchestrator, driver } = orchestrate(hurried);
+  const worker = orchestrator.startWorker({ idlePollMs: 1_200_000, pollIntervalMs: 1_200_000, leaseMs: 600_000 });
+  await worker.started;
+  await new Promise<void>((resolve) => hurried.after(130_000, resolve));
+  expect(driver.count(saysIt)).toBe(1);
+  const [row] = await database.sql<{ lost_after_ms: number }[]>`select w.lost_after_ms from orchestratum.worker w`;
+  expect(row?.lost_after_ms).toBe(1_230_000);
+});
+
+test("a worker that cannot say that it is there reports it and works", async () => {
+  const { orchestrator } = orchestrate(systemClock);
+  await database.sql`drop table orchestratum.worker cascade`;
+  await orchestrator.startWorker().started;
+  const { id } = await orchestrator.push(job());
+  expect(await orchestrator.waitFor(id, { timeoutMs: 20_000 })).toMatchObject({ status: "succeeded" });
+  await orchestrator.stop();
+  const troubles = observations.filter(({ type }) => type === "database_trouble");
+  expect(troubles).toContainEqual(expect.objectContaining({ operation: "registerWorker" }));
+});
+
+test("a worker that is stopped while it says that it is there has stopped", async () => {
+  const held = holdBack(saysIt);
+  const { orchestrator } = orchestrate(systemClock, held);
+  const worker = orchestrator.startWorker();
+  worker.started.catch(() => {});
+  await held.arrived;
+  const stopped = worker.stop({ graceMs: 0 });
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  held.release();
+  await stopped;
+  expect(await workers()).toEqual([{ last_seen_at: expect.any(Date), stopped_at: expect.any(Date) }]);
+});
