@@ -9,6 +9,7 @@ export default defineConfig({
     alias: [
       { find: /^orchestratum$/, replacement: path("src/index.ts") },
       { find: /^orchestratum\/hono$/, replacement: path("adapters/hono/router.ts") },
+      { find: /^orchestratum\/client$/, replacement: path("adapters/client/client.ts") },
       { find: /^orchestratum\/(.*)$/, replacement: path("adapters/$1.ts") },
     ],
   },

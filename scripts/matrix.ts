@@ -22,7 +22,7 @@ Runs the tests on every runtime, driver and version of PostgreSQL, and prints ho
 
 Options
   --ci                what every change is tested on: Deno, Bun and workerd (Node.js is \`npm test\`)
-  --runtime <name>    only this runtime; may be given several times: ${"node20, node22, node24, deno, bun, workerd"}
+  --runtime <name>    only this runtime; may be given several times: node20, node22, node24, deno, bun, workerd
   --driver <name>     only this driver; may be given several times
   --server <major>    only this version of PostgreSQL: 15, 16, 17, 18; may be given several times
   --help

@@ -274,7 +274,11 @@ export function isContract(value: unknown): value is AnyContract {
   return isKind(value, "contract");
 }
 
-export function requireSchema(attempt: string, field: string, schema: Partial<StandardSchemaV1> | null | undefined): void {
+export function requireSchema(
+  attempt: string,
+  field: string,
+  schema: Partial<StandardSchemaV1> | null | undefined,
+): void {
   if (schema === undefined) return;
   if (typeof schema?.["~standard"]?.validate === "function") return;
   throw new TypeError(`${attempt}: ${field} must be a Standard Schema (valibot, zod, arktype), got ${shown(schema)}`);

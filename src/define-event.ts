@@ -115,12 +115,36 @@ export function defineEvent<const Topic extends string, Data extends Schema = un
 
 /** The schema of a definition, if any. */
 type SchemaOf<D> = D extends { readonly data: infer S extends StandardSchemaV1 } ? S : undefined;
-/** The topic of a definition, where it is written out. */
-type TopicOf<D> = D extends { readonly topic: infer T extends string } ? T : string;
+/** The topic of a definition: the one that it has, or what its key gives. */
+type TopicOf<Prefix extends string, Key, D> = D extends { readonly topic: infer T extends string }
+  ? T
+  : Key extends string
+    ? `${Prefix}.${Key extends `${infer Head}Event` ? (Head extends "" ? "event" : SnakeCase<Head>) : SnakeCase<Key>}`
+    : string;
+
+type Lower =
+  | ("a" | "b" | "c" | "d" | "e" | "f" | "g" | "h" | "i" | "j" | "k" | "l" | "m")
+  | ("n" | "o" | "p" | "q" | "r" | "s" | "t" | "u" | "v" | "w" | "x" | "y" | "z");
+
+/**
+ * What `snakeCase` makes of a key, as a type, so that events of two keys are told apart by their topics. It is written out
+ * up to the first character that is no single capital or small letter of ASCII: what comes then is any string.
+ */
+type SnakeCase<Key extends string, Done extends string = "", Between extends string = ""> = Key extends ""
+  ? Done
+  : Key extends `${infer First}${infer Rest}`
+    ? First extends Lower
+      ? SnakeCase<Rest, `${Done}${First}`, "_">
+      : First extends Uppercase<Lower>
+        ? Rest extends `${Lower}${string}`
+          ? SnakeCase<Rest, `${Done}${Between}${Lowercase<First>}`>
+          : `${Done}${string}`
+        : `${Done}${string}`
+    : string;
 
 /** The contracts that `defineEvents` makes, under the keys of their definitions. */
-export type EventContracts<D> = {
-  readonly [Key in keyof D]: EventContract<TopicOf<D[Key]>, SchemaOf<D[Key]>>;
+export type EventContracts<D, Prefix extends string = string> = {
+  readonly [Key in keyof D]: EventContract<TopicOf<Prefix, Key, D[Key]>, SchemaOf<D[Key]>>;
 };
 
 /**
@@ -136,13 +160,16 @@ export type EventContracts<D> = {
  * });
  * orders.OrderPlaced.topic; // "orders.events.order_placed"
  */
-export function defineEvents<const D extends Readonly<Record<string, EventDefinition>>>(
-  prefix: string,
+export function defineEvents<
+  const D extends Readonly<Record<string, EventDefinition>>,
+  const Prefix extends string = string,
+>(
+  prefix: Prefix,
   // That there are no other keys the constraint alone cannot say, since what a type parameter is inferred from may have any.
   definitions: D & {
     readonly [Key in keyof D]: { readonly [Slip in Exclude<keyof D[Key], keyof EventDefinition>]: never };
   },
-): EventContracts<D> {
+): EventContracts<D, Prefix> {
   requireTopic("Cannot define events with this prefix", prefix);
   const contracts: Record<string, AnyEventContract> = {};
   const keys = new Map<string, string>();
@@ -155,7 +182,7 @@ export function defineEvents<const D extends Readonly<Record<string, EventDefini
     keys.set(topic, key);
     contracts[key] = defineEvent({ ...definition, topic });
   }
-  return contracts as EventContracts<D>;
+  return contracts as EventContracts<D, Prefix>;
 }
 
 /** Whether `value` is a contract of events. Never throws. */

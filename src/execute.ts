@@ -3,8 +3,8 @@
  * follows. It knows nothing of queues or leases and never throws: everything that can go wrong is a result.
  */
 import { type Command, type CommandId, isCommand, isKind, kind, type Metadata } from "./command.ts";
-import type { Queryable } from "./driver.ts";
 import { isNewEvent, type NewEvent } from "./define-event.ts";
+import type { Queryable } from "./driver.ts";
 import { type EncodedCommand, encodeCommand } from "./encode-command.ts";
 import { type EncodedEvent, encodeEvent } from "./encode-event.ts";
 import type { ErrorRecord } from "./failure.ts";
@@ -202,7 +202,9 @@ const nothing: Pick<Success, "followUps" | "events"> = { followUps: [], events: 
 
 async function readEvent(execution: Execution, id: string): Promise<RecordedEvent> {
   if (execution.readEvent) return await execution.readEvent(id);
-  throw new TypeError(`Cannot execute command "${execution.name}": it carries the id of an event, and there is no store`);
+  throw new TypeError(
+    `Cannot execute command "${execution.name}": it carries the id of an event, and there is no store`,
+  );
 }
 
 /** A hook that is a command of its own. Its input tells of the command that ended; a hook that is gone succeeds. */
@@ -353,7 +355,9 @@ class Followers {
     if (isNewEvent(followUps)) return this.#encodeEvent(followUps);
     if (!Array.isArray(followUps)) {
       const got = isKind(followUps, "contract") ? "a contract: call it with an input" : typeof followUps;
-      throw new TypeError(`Cannot follow command "${this.#execution.name}": its hook must return commands or events, got ${got}`);
+      throw new TypeError(
+        `Cannot follow command "${this.#execution.name}": its hook must return commands or events, got ${got}`,
+      );
     }
     for (const one of followUps as readonly (Command | NewEvent)[]) {
       if (isNewEvent(one)) this.#encodeEvent(one);

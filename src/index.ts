@@ -35,15 +35,6 @@ export {
   defineCommands,
 } from "./define-command.ts";
 export {
-  type DoctorLimits,
-  type DoctorOptions,
-  type Examination,
-  examine,
-  type Finding,
-  type FindingCode,
-  type Severity,
-} from "./doctor.ts";
-export {
   type AnyEventContract,
   defineEvent,
   defineEvents,
@@ -53,6 +44,15 @@ export {
   type EventOptions,
   type NewEvent,
 } from "./define-event.ts";
+export {
+  type DoctorLimits,
+  type DoctorOptions,
+  type Examination,
+  examine,
+  type Finding,
+  type FindingCode,
+  type Severity,
+} from "./doctor.ts";
 export type { Driver, Listener, Param, Queryable } from "./driver.ts";
 export { InvalidInputError } from "./encode-command.ts";
 export { InvalidDataError } from "./encode-event.ts";
@@ -125,10 +125,15 @@ export {
   type Published,
   type Publishing,
   type PublishOptions,
-  StreamConflictError,
   type StreamAppend,
+  StreamConflictError,
 } from "./publish.ts";
 export { CommandConflictError } from "./push.ts";
+export type { LogPage, LogPosition, ReadAllOptions, ReadEvent, ReadingLog } from "./read-log.ts";
+export type { Reader } from "./reader.ts";
+export { type ReaderContext, ReaderLeaseLostError } from "./reader-lease.ts";
+export type { ReaderOptions } from "./reader-options.ts";
+export { type EventStore, type ReaderState, type RebuildOptions, UnknownReaderError } from "./readers.ts";
 export {
   type CallReceiver,
   type CallStore,
@@ -136,14 +141,9 @@ export {
   type ReceivingOptions,
   receiveCall,
 } from "./receive-call.ts";
+export { type EventParser, InvalidEventError, type ParsedEvent, type RecordedEvent } from "./recorded-event.ts";
 export type { SigningKeys } from "./signature.ts";
 export { type CalledEvent, type CalledFollowUp, type CallOutcome, EndpointError } from "./signed-call.ts";
-export type { LogPage, LogPosition, ReadAllOptions, ReadEvent, ReadingLog } from "./read-log.ts";
-export type { Reader } from "./reader.ts";
-export { type ReaderContext, ReaderLeaseLostError } from "./reader-lease.ts";
-export type { ReaderOptions } from "./reader-options.ts";
-export { type EventStore, type ReaderState, type RebuildOptions, UnknownReaderError } from "./readers.ts";
-export { type EventParser, InvalidEventError, type ParsedEvent, type RecordedEvent } from "./recorded-event.ts";
 export type { StandardSchemaV1 } from "./standard-schema.ts";
 export type {
   Durations,
@@ -168,13 +168,13 @@ export {
   type AddSubscriptionOptions,
   OpenPublishersError,
   type RemoveSubscriptionOptions,
-  type Subscriptions,
   type SubscriptionState,
+  type Subscriptions,
 } from "./subscriptions.ts";
 export type { CommandSummary } from "./summary.ts";
+export type { Telemetry } from "./telemetry.ts";
 export type { Ticking, TickOptions, TickResult } from "./tick.ts";
 export type { LeaseEnd, Timeline, TimelineEntry } from "./timeline.ts";
-export type { Telemetry } from "./telemetry.ts";
 export type { CommandNode, CommandTree } from "./tree.ts";
 export type { Issue } from "./validate.ts";
 export { StoppedError, UnknownCommandError, type WaitOptions, WaitTimeoutError } from "./wait-for.ts";

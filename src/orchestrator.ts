@@ -5,15 +5,15 @@ import { type Clock, systemClock } from "./clock.ts";
 import { type Command, type CommandId, type CommandOptions, isCommand, isKind, type OutputOf } from "./command.ts";
 import { type Control, createControl } from "./control.ts";
 import { createDatabase, type Database, ownDatabase } from "./database.ts";
-import { type AnyContract, type Contract, isContract } from "./define-command.ts";
 import { createDeadLetters, type DeadLetters } from "./dead-letters.ts";
+import { type AnyContract, type Contract, isContract } from "./define-command.ts";
 import type { Driver, Queryable } from "./driver.ts";
 import { type EncodedCommand, encodeCommand } from "./encode-command.ts";
-import { createExecuteOnce, type ExecuteOnce } from "./execute-once.ts";
 import { createEventAsking, type EventAsking } from "./event-status.ts";
-import { type CommandSnapshot, type CommandStatus, getCommands } from "./get.ts";
+import { createExecuteOnce, type ExecuteOnce } from "./execute-once.ts";
 import { createExplaining, type Explaining } from "./explain.ts";
 import { createFleet, type Fleet } from "./fleet.ts";
+import { type CommandSnapshot, type CommandStatus, getCommands } from "./get.ts";
 import { type Handler, handlersOf, withMiddleware } from "./handler.ts";
 import { createHints } from "./hints.ts";
 import { requireQueue, shown } from "./limits.ts";
@@ -34,7 +34,14 @@ import type { Telemetry } from "./telemetry.ts";
 import { createTicking, type Ticking } from "./tick.ts";
 import { isUuid } from "./uuid.ts";
 import { createWaiter, StoppedError, type WaitOptions } from "./wait-for.ts";
-import { type Budget, createWorker, type OwnWorker, requireStopOptions, type StopOptions, type Worker } from "./worker.ts";
+import {
+  type Budget,
+  createWorker,
+  type OwnWorker,
+  requireStopOptions,
+  type StopOptions,
+  type Worker,
+} from "./worker.ts";
 import type { WorkerOptions } from "./worker-options.ts";
 
 export interface OrchestratorOptions {
@@ -76,7 +83,20 @@ export interface CommandCount {
   readonly count: number;
 }
 
-export interface Orchestrator extends Asking, Statistics, Fleet, Explaining, Control, ExecuteOnce, Ticking, Publishing, Subscriptions, EventAsking, DeadLetters, EventStore, AsyncDisposable {
+export interface Orchestrator
+  extends Asking,
+    Statistics,
+    Fleet,
+    Explaining,
+    Control,
+    ExecuteOnce,
+    Ticking,
+    Publishing,
+    Subscriptions,
+    EventAsking,
+    DeadLetters,
+    EventStore,
+    AsyncDisposable {
   /** Brings the schema up to date. Safe when many processes start at once. */
   migrate(): Promise<MigrateResult>;
 

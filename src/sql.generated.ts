@@ -3745,7 +3745,7 @@ cross join lateral (
   id, name, version, hook, queue, priority, status, attempt, max_attempts, worker, parent_id, correlation_id, created_at, due_at, available_at,
   started_at, finished_at, error_code, error_message
 from orchestratum.list($1::text::json, $2::text::json, $3::int, $4::text::timestamptz)`,
-  listActs: `select a.id::text as id, a.at::text as at, a.by_whom, a.kind, a.target::text as target, a.affected
+  listActs: `select a.id::text as id, (to_json(a.at at time zone 'UTC') #>> '{}') || 'Z' as at, a.by_whom, a.kind, a.target::text as target, a.affected
 from orchestratum.act a
 order by a.id desc
 limit $1::int`,
@@ -3759,7 +3759,7 @@ order by d.name`,
 from orchestratum.handler h
 order by h.name, h.version desc
 limit 10000`,
-  listPausedNames: `select n.name, n.paused_at::text as paused_at, n.paused_by
+  listPausedNames: `select n.name, (to_json(n.paused_at at time zone 'UTC') #>> '{}') || 'Z' as paused_at, n.paused_by
 from orchestratum.paused_name n
 order by n.name`,
   listPauses: `select p.queue, null as name
@@ -3787,7 +3787,7 @@ counted as (
   group by live.queue
 )
 select
-  coalesce(counted.queue, p.queue) as queue, p.paused_at::text as paused_at, p.paused_by,
+  coalesce(counted.queue, p.queue) as queue, (to_json(p.paused_at at time zone 'UTC') #>> '{}') || 'Z' as paused_at, p.paused_by,
   coalesce(counted.scheduled, 0)::float8 as scheduled, coalesce(counted.pending, 0)::float8 as pending,
   coalesce(counted.running, 0)::float8 as running, coalesce(counted.paused_names, '[]')::text as paused_names
 from counted
@@ -3810,7 +3810,7 @@ order by r.name, r.generation`,
   listSubscriptions: `select
   s.name, array_to_json(array(select p.pattern from orchestratum.subscription_pattern p where p.subscription = s.name order by p.pattern))::text
     as patterns,
-  s.queue, s.priority, s.max_attempts, s.timeout_ms, s.added_at::text as added_at, s.seen_at::text as seen_at, s.removed_at::text as removed_at
+  s.queue, s.priority, s.max_attempts, s.timeout_ms, (to_json(s.added_at at time zone 'UTC') #>> '{}') || 'Z' as added_at, (to_json(s.seen_at at time zone 'UTC') #>> '{}') || 'Z' as seen_at, (to_json(s.removed_at at time zone 'UTC') #>> '{}') || 'Z' as removed_at
 from orchestratum.subscription s
 order by s.name`,
   listWorkers: `select
@@ -4177,7 +4177,7 @@ released as (
   where c.ctid = placed.row
   returning c.queue, c.available_at
 )
-select released.queue, min(released.available_at)::text as available_at
+select released.queue, replace(to_json(min(released.available_at) at time zone 'UTC') #>> '{}', 'T', ' ') || '+00' as available_at
 from released
 group by released.queue`,
   releaseReader: `with clock as materialized (

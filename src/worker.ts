@@ -80,7 +80,7 @@ export interface Budget {
 export interface OwnWorker extends Worker {
   /** Resolves when nothing is left to be done within its budget; without one, when it stops. */
   readonly worked: Promise<void>;
-  /** When something is due next in its queues, in ms from now: 0 or less where something is. Of what is paused nothing is. */
+  /** When something is due next in its queues, in ms from now, at the earliest: 0 or less where something may be. */
   dueInMs(): Promise<{ readonly ms: number; readonly at: Date } | undefined>;
 }
 
@@ -185,6 +185,8 @@ export function createWorker(
 
   /** What the database's clock was at a moment of this process's: to turn its times into distances. */
   let anchor: { micros: number; at: number } | undefined;
+  /** How much later it may have been there: the reply took its time. */
+  let slackMs = 0;
   let hinted = false;
   let soonest = Number.POSITIVE_INFINITY;
   let waitsForRoom = false;
@@ -263,7 +265,7 @@ export function createWorker(
     }
     waitsForRoom = false;
     if (stopping) return "elapsed";
-    if (hinted || soonest <= clock.now()) return "hinted";
+    if (hinted || soonest - slackMs <= clock.now()) return "hinted";
     try {
       const next = await dueInMs();
       return next && next.ms <= 0 ? "hinted" : "elapsed";
@@ -280,7 +282,8 @@ export function createWorker(
     const [next] = await surroundings.database.run<{ available_at: string | null }>("nextDue", params);
     if (!next?.available_at) return undefined;
     const micros = parseMicros(next.available_at);
-    return { ms: localTime(micros) - clock.now(), at: new Date(Math.ceil(micros / 1000)) };
+    // Rather too early than too late: what is due already must not be taken for what is due in a moment.
+    return { ms: localTime(micros) - slackMs - clock.now(), at: new Date(Math.ceil(micros / 1000)) };
   }
 
   // Pauses.
@@ -523,6 +526,7 @@ export function createWorker(
       const end = rows.pop() as EndRow;
       const taken = rows as ClaimedRow[];
       anchor = { micros: parseMicros(end.available_at), at: clock.now() };
+      slackMs = anchor.at - sentAt;
       marks.settle(plan, { clock: end.available_at, more: end.more, rows: taken });
       claimed += taken.length;
       for (const row of taken) {

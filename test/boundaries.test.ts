@@ -126,6 +126,11 @@ test("the clock enters a statement once: as a default, in a declaration or in a 
   expect(inSql("sql", /\bstatement_timestamp\b|\bcurrent_timestamp\b|\blocaltime/)).toEqual([]);
 });
 
+test("queries give times that depend on no setting of the session", () => {
+  // A function has its own time zone and style of dates; a query has the session's.
+  expect(inSql("sql/queries", /\b(?:\w+_)?at\)?::text/)).toEqual([]);
+});
+
 test("queries name their columns and cast every parameter", () => {
   expect(inSql("sql/queries", /\bselect (?:\w+\.)?\*|\breturning (?:\w+\.)?\*/)).toEqual([]);
   expect(inSql("sql/queries", /\$\d+(?!\d|::(?:text|int|boolean|bigint|float8|smallint)\b)/)).toEqual([]);

@@ -292,7 +292,9 @@ test("follow-ups are at most 1,000 and 8 MB", async () => {
   const large = plain.handle(() => {}, {
     onSuccess: () => Array.from({ length: 32 }, () => note("x".repeat(255_000))),
   });
-  expect((await failed(attempt(large))).message).toMatch(/by \d+ bytes of commands and events: at most 8000000 are allowed/);
+  expect((await failed(attempt(large))).message).toMatch(
+    /by \d+ bytes of commands and events: at most 8000000 are allowed/,
+  );
 });
 
 test("onSuccess may return a command, a list or nothing, and nothing else", async () => {

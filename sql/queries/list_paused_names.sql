@@ -1,4 +1,4 @@
 -- The names that are paused.
-select n.name, n.paused_at::text as paused_at, n.paused_by
+select n.name, (to_json(n.paused_at at time zone 'UTC') #>> '{}') || 'Z' as paused_at, n.paused_by
 from orchestratum.paused_name n
 order by n.name

@@ -20,7 +20,7 @@ counted as (
   group by live.queue
 )
 select
-  coalesce(counted.queue, p.queue) as queue, p.paused_at::text as paused_at, p.paused_by,
+  coalesce(counted.queue, p.queue) as queue, (to_json(p.paused_at at time zone 'UTC') #>> '{}') || 'Z' as paused_at, p.paused_by,
   coalesce(counted.scheduled, 0)::float8 as scheduled, coalesce(counted.pending, 0)::float8 as pending,
   coalesce(counted.running, 0)::float8 as running, coalesce(counted.paused_names, '[]')::text as paused_names
 from counted

@@ -28,6 +28,6 @@ released as (
   where c.ctid = placed.row
   returning c.queue, c.available_at
 )
-select released.queue, min(released.available_at)::text as available_at
+select released.queue, replace(to_json(min(released.available_at) at time zone 'UTC') #>> '{}', 'T', ' ') || '+00' as available_at
 from released
 group by released.queue

@@ -1,4 +1,7 @@
-/** The client: what an orchestrator answers to whoever holds it, over HTTP and in the same shapes. */
+/**
+ * A typed client for the routes of `orchestratum/hono`, wherever there is a `fetch`: what an orchestrator answers to
+ * whoever holds it, over HTTP and in the same shapes. It imports nothing of the server; contracts are what both share.
+ */
 import type { FilterOptions, FilterResult } from "../../src/by-filter.ts";
 import {
   type Command,
@@ -35,6 +38,8 @@ import { answersOf, linesOf } from "./ndjson.ts";
 import { revive } from "./revive.ts";
 import { readEvents } from "./sse.ts";
 import { type Ask, createTransport, HttpProblemError, pause, type TransportOptions } from "./transport.ts";
+
+export { HttpProblemError, type TransportOptions };
 
 export interface ClientOptions extends TransportOptions {
   /** Contracts whose outputs are waited for by ids from elsewhere; those that are pushed are known anyway. @default none */
@@ -255,7 +260,7 @@ export function createClient(options: ClientOptions): Client {
       const askedAt = performance.now();
       const leftMs = endsAt - askedAt;
       const waitSeconds = Math.max(Math.min(Math.ceil(leftMs / 1_000), longPollSeconds), 0);
-      const limit = AbortSignal.timeout(Math.min(Math.max(leftMs, 1), 2 ** 31 - 1));
+      const limit = AbortSignal.timeout(Math.min(Math.max(Math.ceil(leftMs), 1), 2 ** 31 - 1));
       const signals = [signal, Number.isFinite(endsAt) ? limit : undefined].filter((each) => each !== undefined);
       let snapshot: CommandSnapshot | undefined;
       try {
@@ -494,15 +499,17 @@ async function bodyOf(command: Command, defaults: CommandOptions): Promise<objec
 const said = (options: CommandOptions): CommandOptions =>
   Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
 
-function requireCommands(given: readonly unknown[]): void {
+function requireCommands(given: unknown): asserts given is readonly Command[] {
   if (!Array.isArray(given))
-    throw new TypeError(`Cannot push: a command, or a list of commands, is wanted, got ${shown(given)}`);
+    throw new TypeError(`Cannot push: a command, or a list of commands, is wanted, got ${told(given)}`);
   for (const each of given) {
-    if (isCommand(each)) continue;
-    const got = isKind(each, "contract") ? "a contract: call it with an input" : shown(each);
-    throw new TypeError(`Cannot push: a command is what a contract answers when it is called, got ${got}`);
+    if (!isCommand(each))
+      throw new TypeError(`Cannot push: a command is what a contract answers when it is called, got ${told(each)}`);
   }
 }
+
+const told = (given: unknown): string =>
+  isKind(given, "contract") ? "a contract: call it with an input" : shown(given);
 
 function requireId(attempt: string, id: unknown): void {
   if (!isUuid(id)) throw new TypeError(`${attempt}: an id is a UUID, got ${shown(id)}`);
