@@ -3,8 +3,6 @@ import process from "node:process";
 import type { LogLevel, Observation, Orchestrator } from "../src/index.ts";
 import { levelOf, tellable } from "../src/log.ts";
 
-export type { LogLevel };
-
 const levels: readonly LogLevel[] = ["debug", "info", "warn", "error"];
 
 export interface LogOptions {

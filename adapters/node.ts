@@ -7,9 +7,10 @@ import process from "node:process";
 import type { Orchestrator } from "../src/index.ts";
 import { type Fetch, type HttpServer, type Platform, type RunWorkerOptions, runOn } from "./run-worker.ts";
 
+export type { LogLevel } from "../src/log.ts";
 export { handlersFrom } from "./handlers-from.ts";
 export { type HealthOptions, healthCheck } from "./health.ts";
-export { type LogLevel, type LogOptions, logObservations } from "./log-observations.ts";
+export { type LogOptions, logObservations } from "./log-observations.ts";
 export type { Fetch, HttpOptions, RunWorkerOptions } from "./run-worker.ts";
 
 /**

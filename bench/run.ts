@@ -3,6 +3,7 @@ import { availableParallelism, loadavg } from "node:os";
 import process from "node:process";
 import { parseArgs } from "node:util";
 import { drain } from "./drain.ts";
+import { events } from "./events.ts";
 import { isMet, type Ratio } from "./figures.ts";
 import { type Ground, installPeers, prepareGround } from "./ground.ts";
 import { history } from "./history.ts";
@@ -19,11 +20,12 @@ Benchmarks (all of them where none is named):
   drain      100,000 preloaded commands by one worker process
   latency    from the reply to a push to the handler's start
   snapshot   claims while another session holds a snapshot open
+  events     published, delivered, appended, placed and read; only where it is named
   history    get, list, timeline and stats with ten million finished commands beside ten thousand; only where it is
              named, since it writes them first: minutes, and some gigabytes of disk
 
 Options:
-  --rounds <n>      how often each is measured (drain 5, latency 3, snapshot 1)
+  --rounds <n>      how often each is measured (drain 5, snapshot 1, the others 3)
   --every-setting   drain: try every setting, not only the fastest
   --history <n>     history: how many have finished, 100,000 to 100,000,000 (10,000,000); names that benchmark, too
   --help            show this
@@ -35,12 +37,13 @@ Examples:
   npm run bench -- drain --rounds 9
   npm run bench -- drain --every-setting --rounds 3
   npm run bench -- latency snapshot
+  npm run bench -- events
   npm run bench -- --history 10000000`;
 
-type Name = "drain" | "latency" | "snapshot" | "history";
+type Name = "drain" | "latency" | "snapshot" | "events" | "history";
 type Benchmark = (ground: Ground, options: { everySetting: boolean; count?: number }) => Promise<Ratio[]>;
-const benchmarks: Readonly<Record<Name, Benchmark>> = { drain, latency, snapshot, history };
-const defaultRounds: Readonly<Record<Name, number>> = { drain: 5, latency: 3, snapshot: 1, history: 3 };
+const benchmarks: Readonly<Record<Name, Benchmark>> = { drain, latency, snapshot, events, history };
+const defaultRounds: Readonly<Record<Name, number>> = { drain: 5, latency: 3, snapshot: 1, events: 3, history: 3 };
 /** Those that run where none is named. */
 const usual: readonly Name[] = ["drain", "latency", "snapshot"];
 

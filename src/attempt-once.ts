@@ -19,6 +19,8 @@ export interface AttemptOnceOptions {
   readonly clock: Clock;
   readonly report: Observer;
   readonly timeoutMs: number;
+  /** By how much it is ended later than that, so that somebody else may do it first. @default 0 */
+  readonly lateMs?: number;
   /** Ends it from outside, for this reason. */
   readonly signal?: AbortSignal | undefined;
   readonly reason?: () => AttemptAbortedError;
@@ -34,7 +36,7 @@ export async function attemptOnce(
   facts: AttemptFacts,
   options: AttemptOnceOptions,
 ): Promise<{ result: ExecutionResult; reason: AttemptAbortedError | undefined }> {
-  const { clock, report, timeoutMs, signal } = options;
+  const { clock, report, timeoutMs, lateMs = 0, signal } = options;
   const controller = new AbortController();
   const log =
     (level: keyof Logger): Logger[keyof Logger] =>
@@ -69,7 +71,7 @@ export async function attemptOnce(
   const timedOut = new Promise<ExecutionResult>((resolve) => {
     timeOut = resolve;
   });
-  const timer = clock.after(timeoutMs, () => {
+  const timer = clock.after(timeoutMs + lateMs, () => {
     const message = `The attempt took longer than its timeout of ${timeoutMs} ms`;
     const error = abort(new AttemptAbortedError("ORCHESTRATUM_TIMED_OUT", message));
     timeOut({ kind: "failed", error, permanent: false });

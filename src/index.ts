@@ -81,6 +81,7 @@ export {
   type SuccessContext,
   snooze,
 } from "./handler.ts";
+export { InvalidOutputError } from "./invalid-output.ts";
 export type { Json } from "./json.ts";
 export { AttemptAbortedError } from "./lease.ts";
 export type { CommandList, ListOptions } from "./list.ts";
@@ -116,7 +117,7 @@ export {
   type Pushed,
   type PushOptions,
 } from "./orchestrator.ts";
-export { type CommandOutcome, InvalidOutputError, type TrailEntry } from "./outcome.ts";
+export { type CommandOutcome, type TrailEntry } from "./outcome.ts";
 export type { CommandProgress, ProgressOptions } from "./progress.ts";
 export {
   type Appended,
@@ -177,6 +178,6 @@ export type { Ticking, TickOptions, TickResult } from "./tick.ts";
 export type { LeaseEnd, Timeline, TimelineEntry } from "./timeline.ts";
 export type { CommandNode, CommandTree } from "./tree.ts";
 export type { Issue } from "./validate.ts";
-export { StoppedError, UnknownCommandError, type WaitOptions, WaitTimeoutError } from "./wait-for.ts";
+export { StoppedError, UnknownCommandError, type WaitOptions, WaitTimeoutError } from "./wait-errors.ts";
 export type { StopOptions, Worker, WorkerCounts } from "./worker.ts";
 export type { WorkerOptions } from "./worker-options.ts";

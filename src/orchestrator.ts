@@ -33,7 +33,8 @@ import { createSubscriptions, type Subscriptions } from "./subscriptions.ts";
 import type { Telemetry } from "./telemetry.ts";
 import { createTicking, type Ticking } from "./tick.ts";
 import { isUuid } from "./uuid.ts";
-import { createWaiter, StoppedError, type WaitOptions } from "./wait-for.ts";
+import { StoppedError, type WaitOptions } from "./wait-errors.ts";
+import { createWaiter } from "./wait-for.ts";
 import {
   type Budget,
   createWorker,

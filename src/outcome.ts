@@ -6,8 +6,6 @@ import type { ErrorRecord } from "./failure.ts";
 import { InvalidOutputError } from "./invalid-output.ts";
 import type { EndedRow } from "./wait-for.ts";
 
-export { InvalidOutputError };
-
 /** One entry of a command's trail: what became of a lease that did not end well, or was put off. */
 export interface TrailEntry extends ErrorRecord {
   readonly fence: number;

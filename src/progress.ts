@@ -8,7 +8,7 @@ import type { CommandStatus } from "./get.ts";
 import { maxBatchCommands } from "./limits.ts";
 import type { Observer } from "./observation.ts";
 import { parseTime } from "./outcome.ts";
-import { StoppedError, UnknownCommandError } from "./wait-for.ts";
+import { StoppedError, UnknownCommandError } from "./wait-errors.ts";
 
 export interface ProgressOptions {
   /** Ends the watching with the signal's reason. The command goes on. */

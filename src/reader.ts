@@ -11,7 +11,7 @@ import type { LogReader } from "./read-log.ts";
 import { createReaderLease, type ReaderLease, readersHint } from "./reader-lease.ts";
 import type { ResolvedReaderOptions } from "./reader-options.ts";
 import { uuidv7 } from "./uuid.ts";
-import { StoppedError } from "./wait-for.ts";
+import { StoppedError } from "./wait-errors.ts";
 import { createWakeup } from "./wakeup.ts";
 import { requireStopOptions, type StopOptions } from "./worker.ts";
 

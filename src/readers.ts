@@ -9,7 +9,7 @@ import { readersHint } from "./reader-lease.ts";
 import { type ReaderOptions, requireReaderName, resolveReaderOptions } from "./reader-options.ts";
 import type { EventParser } from "./recorded-event.ts";
 import { createReadingStreams, type ReadingStreams } from "./streams.ts";
-import { StoppedError } from "./wait-for.ts";
+import { StoppedError } from "./wait-errors.ts";
 import type { StopOptions } from "./worker.ts";
 
 /** How it stands with one generation of a reader. */

@@ -75,6 +75,8 @@ const attempt = "Cannot receive calls";
 const rememberMs = 2 * toleranceSeconds * 1000;
 /** How long the body of a call may take to arrive. */
 const bodyMs = 10_000;
+/** Whoever calls times out by itself, and hangs up: this is for where nobody notices that. */
+const timeoutLateMs = 1_000;
 const maxRemembered = 100_000;
 const maxRememberedBytes = 64_000_000;
 const maxIdLength = 64;
@@ -220,6 +222,7 @@ export function createReceiver(parts: ReceiverParts, options: ReceivingOptions):
         clock,
         report,
         timeoutMs: call.timeoutMs,
+        lateMs: timeoutLateMs,
         signal,
         reason: () => new AttemptAbortedError("ORCHESTRATUM_LEASE_LOST", "Whoever called does not wait any longer"),
       },

@@ -90,8 +90,6 @@ export class EndpointError extends Error {
   readonly code: string;
   /** The HTTP status, where there was one. */
   readonly status: number | undefined;
-  readonly [permanent]: boolean;
-  readonly [retryAfterMs]: number | undefined;
 
   constructor(
     code: string,
@@ -101,8 +99,8 @@ export class EndpointError extends Error {
     super(message, "cause" in options ? { cause: options.cause } : {});
     this.code = code;
     this.status = options.status;
-    this[permanent] = options.isPermanent ?? false;
-    this[retryAfterMs] = options.retryAfterMs;
+    // Not declared above: their keys stand in another module, which a declaration without inference cannot name.
+    Object.assign(this, { [permanent]: options.isPermanent ?? false, [retryAfterMs]: options.retryAfterMs });
   }
 }
 

@@ -12,8 +12,6 @@ import type { Observer } from "./observation.ts";
 import { StoppedError, UnknownCommandError, type WaitOptions, WaitTimeoutError } from "./wait-errors.ts";
 import { createPauses } from "./wakeup.ts";
 
-export { StoppedError, UnknownCommandError, type WaitOptions, WaitTimeoutError };
-
 /** A command that has ended, as the database answers it. */
 export interface EndedRow {
   readonly id: string;

@@ -80,7 +80,7 @@ export interface Budget {
 export interface OwnWorker extends Worker {
   /** Resolves when nothing is left to be done within its budget; without one, when it stops. */
   readonly worked: Promise<void>;
-  /** When something is due next in its queues, in ms from now, at the earliest: 0 or less where something may be. */
+  /** When something is due next in its queues, in ms from now: 0 where something is, or may be. Of what is paused nothing is. */
   dueInMs(): Promise<{ readonly ms: number; readonly at: Date } | undefined>;
 }
 
@@ -282,8 +282,9 @@ export function createWorker(
     const [next] = await surroundings.database.run<{ available_at: string | null }>("nextDue", params);
     if (!next?.available_at) return undefined;
     const micros = parseMicros(next.available_at);
-    // Rather too early than too late: what is due already must not be taken for what is due in a moment.
-    return { ms: localTime(micros) - slackMs - clock.now(), at: new Date(Math.ceil(micros / 1000)) };
+    const ms = localTime(micros) - clock.now();
+    // What is due already must not be taken for what is due in a moment.
+    return { ms: ms <= slackMs ? 0 : ms, at: new Date(Math.ceil(micros / 1000)) };
   }
 
   // Pauses.

@@ -47,6 +47,21 @@ export function types({ publish, finish }: HandlerContext<unknown, [output: { re
   orders.OrderPlaced({ orderId: 1 });
   // @ts-expect-error there is no such event
   void orders.OrderLost;
+  same<(typeof orders)["OrderPlaced"]["topic"], "orders.events.order_placed">(true);
+  same<(typeof orders)["shipped"]["topic"], "orders.events.shipped">(true);
+  const derived = defineEvents("a.b", {
+    OrderPlacedEvent: {},
+    Event: {},
+    HTTPFailed: {},
+    to2: {},
+    own: { topic: "c" },
+  });
+  same<(typeof derived)["OrderPlacedEvent"]["topic"], "a.b.order_placed">(true);
+  same<(typeof derived)["Event"]["topic"], "a.b.event">(true);
+  same<(typeof derived)["own"]["topic"], "c">(true);
+  // Where capitals follow each other, or there are digits, the rest is any string.
+  same<(typeof derived)["HTTPFailed"]["topic"], `a.b.${string}`>(true);
+  same<(typeof derived)["to2"]["topic"], `a.b.to${string}`>(true);
   // @ts-expect-error a slip of the pen in a definition
   defineEvents("a", { B: { dato: v.string() } });
   // @ts-expect-error a slip of the pen in a definition
@@ -118,6 +133,7 @@ test("defineEvents() makes topics of a prefix and the keys", () => {
     orderShippedEvent: {},
     HTTPFailed: {},
     Event: {},
+    to2: {},
     own: { topic: "c" },
   });
   expect(Object.values(events).map(({ topic }) => topic)).toEqual([
@@ -125,6 +141,7 @@ test("defineEvents() makes topics of a prefix and the keys", () => {
     "a.b.order_shipped",
     "a.b.http_failed",
     "a.b.event",
+    "a.b.to2",
     "c",
   ]);
   expect(() => defineEvents("a", { OrderPlaced: {}, orderPlaced: {} })).toThrow(

@@ -1,7 +1,8 @@
 import * as v from "valibot";
 import { expect, test } from "vitest";
 import { defineCommand } from "../src/define-command.ts";
-import { InvalidOutputError, parseTime, readOutcome } from "../src/outcome.ts";
+import { InvalidOutputError } from "../src/invalid-output.ts";
+import { parseTime, readOutcome } from "../src/outcome.ts";
 import type { EndedRow } from "../src/wait-for.ts";
 
 const id = "0197a000-0000-7000-8000-000000000001";

@@ -436,7 +436,7 @@ describe("a caller", () => {
       expect(result.thrown).toBeInstanceOf(EndpointError);
       const error = result.thrown as EndpointError;
       expect(error.status).toBe(status);
-      return [error.code, error[permanent], error[retryAfterMs]];
+      return [error.code, Reflect.get(error, permanent), Reflect.get(error, retryAfterMs)];
     };
     for (const status of [400, 402, 405, 406, 410, 411, 413, 414, 415, 422, 431, 451]) {
       expect(await thrown(status)).toEqual(["endpoint_refuses", true, undefined]);

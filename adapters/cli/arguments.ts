@@ -6,7 +6,7 @@ import { isUuid } from "../../src/uuid.ts";
 import { MisuseError } from "./misuse.ts";
 import { didYouMean } from "./nearest.ts";
 
-type Options = NonNullable<ParseArgsConfig["options"]>;
+export type Options = NonNullable<ParseArgsConfig["options"]>;
 type Parsed<O extends Options> = ReturnType<
   typeof parseArgs<{ args: string[]; options: O; allowPositionals: true; strict: true }>
 >;
@@ -21,6 +21,20 @@ export const databaseOptions = {
 export const databaseUsage = `  --database        postgres://…, or a directory for the embedded database [DATABASE_URL]
   --schema          the name of the schema [orchestratum]`;
 
+/** The options of every command that asks an orchestrator: one on a database, or one behind a router. */
+export const connectionOptions = {
+  database: { type: "string" },
+  schema: { type: "string" },
+  url: { type: "string" },
+  token: { type: "string" },
+} as const;
+
+/** What the help says of them. */
+export const connectionUsage: string = `${databaseUsage}
+  --url             https://…, where a router is mounted: asks over HTTP, with no database [ORCHESTRATUM_URL]
+  --token           who asks over HTTP; others see it in the list of processes, a variable they do not
+                    [ORCHESTRATUM_TOKEN]`;
+
 export const helpUsage = "  --help            prints this";
 
 /** @throws MisuseError for an option that there is not, with the nearest one that there is. */
@@ -33,6 +47,10 @@ export function parseOptions<const O extends Options>(attempt: string, args: str
     if (code !== "ERR_PARSE_ARGS_UNKNOWN_OPTION") throw new MisuseError(`${attempt}: ${message.split("\n")[0]}`);
     const [, unknown = ""] = /'(-[^' ]*)/.exec(message) ?? [];
     const known = Object.keys(options);
+    if (/^--(?:url|token)$/.test(unknown)) {
+      const way = known.includes("database") ? ": it needs a database, pass --database" : "";
+      throw new MisuseError(`${attempt}: there is no option "${unknown}", since this is not done over HTTP${way}`);
+    }
     const hint = didYouMean(unknown.replace(/^-+/, ""), known, "--");
     throw new MisuseError(`${attempt}: there is no option "${unknown}"${hint}`);
   }

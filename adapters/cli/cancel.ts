@@ -1,4 +1,4 @@
-import { databaseUsage, parseOptions } from "./arguments.ts";
+import { connectionUsage, parseOptions } from "./arguments.ts";
 import { actOnChoice, choiceOptions } from "./choice.ts";
 import { filterUsage } from "./filter-options.ts";
 import type { CliCommand } from "./main.ts";
@@ -8,6 +8,7 @@ const attempt = "Cannot cancel";
 
 export const cancelCommand: CliCommand = {
   summary: "cancels commands: by id, or all that a filter finds",
+  options: choiceOptions,
   usage: `Usage: orchestratum cancel <id>… | <filter> [options]
 
 Cancels what has not ended: what waits ends at once, and the handler of what runs has its signal aborted.
@@ -19,7 +20,7 @@ ${filterUsage}
   --yes             does not ask
 ${byUsage}
   --json            prints one document: {"results": {"<id>": "cancelled"}}, or {"count": …, "busy": …} for a filter
-${databaseUsage}
+${connectionUsage}
 
 Results: cancelled (it waited), requested (it runs, its worker is told), finished (too late), unknown,
 busy (somebody has it locked).

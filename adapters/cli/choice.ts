@@ -2,9 +2,8 @@
 
 import process from "node:process";
 import type { CommandFilter } from "../../src/filter.ts";
-import type { Orchestrator } from "../../src/index.ts";
-import { databaseOptions, readIds, refusable } from "./arguments.ts";
-import { withConnection } from "./connection.ts";
+import { connectionOptions, readIds, refusable } from "./arguments.ts";
+import { type ConnectionValues, type Reached, withConnection } from "./connection.ts";
 import { type ExitCode, exitCode } from "./exit-code.ts";
 import { type FilterValues, filterOptions, hasFilter, readFilter } from "./filter-options.ts";
 import { MisuseError } from "./misuse.ts";
@@ -21,14 +20,12 @@ const actOptions = {
   json: { type: "boolean" },
 } as const;
 
-export const choiceOptions: typeof databaseOptions & typeof filterOptions & typeof actOptions = {
-  ...databaseOptions,
+export const choiceOptions: typeof connectionOptions & typeof filterOptions & typeof actOptions = {
+  ...connectionOptions,
   ...filterOptions,
   ...actOptions,
 };
-export interface ChoiceValues extends FilterValues {
-  readonly database?: string | undefined;
-  readonly schema?: string | undefined;
+export interface ChoiceValues extends FilterValues, ConnectionValues {
   readonly "dry-run"?: boolean | undefined;
   readonly yes?: boolean | undefined;
   readonly json?: boolean | undefined;
@@ -44,9 +41,9 @@ export interface Act {
   readonly statuses: readonly string[];
   /** The results that are what was asked for. */
   readonly done: readonly string[];
-  onIds(orchestrator: Orchestrator, ids: readonly string[]): Promise<ReadonlyMap<string, string>>;
+  onIds(orchestrator: Reached, ids: readonly string[]): Promise<ReadonlyMap<string, string>>;
   onFilter(
-    orchestrator: Orchestrator,
+    orchestrator: Reached,
     filter: CommandFilter,
     options: { readonly dryRun: boolean; readonly onProgress?: (count: number) => void },
   ): Promise<{ readonly count: number; readonly busy: number }>;

@@ -1,14 +1,17 @@
 import { examine, type Finding } from "../../src/doctor.ts";
 import { databaseOptions, databaseUsage, parseOptions, refusePositionals } from "./arguments.ts";
-import { withConnection } from "./connection.ts";
+import { withDatabase } from "./connection.ts";
 import { exitCode } from "./exit-code.ts";
 import type { CliCommand } from "./main.ts";
 import { type Colour, paint, plain, print, printJson } from "./terminal.ts";
 
 const attempt = "Cannot examine the database";
 
+const options = { ...databaseOptions, json: { type: "boolean" } } as const;
+
 export const doctorCommand: CliCommand = {
   summary: "examines the database: what keeps commands from running, and what will",
+  options,
   usage: `Usage: orchestratum doctor [options]
 
 Looks at the schema, the clock, open transactions, replication slots, dead rows, autovacuum, retention, notifications,
@@ -29,9 +32,9 @@ Examples:
 `,
 
   async run(args) {
-    const { values, positionals } = parseOptions(attempt, args, { ...databaseOptions, json: { type: "boolean" } });
+    const { values, positionals } = parseOptions(attempt, args, options);
     refusePositionals(attempt, positionals);
-    const { findings, worst } = await withConnection(values, ({ database, schema }) => examine(database, { schema }));
+    const { findings, worst } = await withDatabase(values, ({ database, schema }) => examine(database, { schema }));
     if (values.json) await printJson({ worst: worst ?? null, findings });
     else await print(findings.length === 0 ? "Nothing was found" : findings.map(described).join("\n\n"));
     if (worst === "error") return exitCode.ailing;

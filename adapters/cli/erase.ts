@@ -1,5 +1,5 @@
 import { databaseOptions, databaseUsage, parseOptions, readIds } from "./arguments.ts";
-import { withConnection } from "./connection.ts";
+import { withDatabase } from "./connection.ts";
 import { exitCode } from "./exit-code.ts";
 import type { CliCommand } from "./main.ts";
 import { MisuseError } from "./misuse.ts";
@@ -10,8 +10,16 @@ import { plural } from "./words.ts";
 
 const attempt = "Cannot erase";
 
+const options = {
+  ...databaseOptions,
+  yes: { type: "boolean" },
+  by: { type: "string" },
+  json: { type: "boolean" },
+} as const;
+
 export const eraseCommand: CliCommand = {
   summary: "erases a person's data from commands; the fact that they were stays",
+  options,
   usage: `Usage: orchestratum erase <id>… [options]
 
 Erases input, output, errors and who wanted it from commands, and from their hook commands. That there was such a
@@ -36,12 +44,7 @@ Examples:
 `,
 
   async run(args) {
-    const { values, positionals } = parseOptions(attempt, args, {
-      ...databaseOptions,
-      yes: { type: "boolean" },
-      by: { type: "string" },
-      json: { type: "boolean" },
-    });
+    const { values, positionals } = parseOptions(attempt, args, options);
     const ids = readIds(attempt, positionals);
     if (ids.length === 0) throw new MisuseError(`${attempt}: at least one id is wanted`);
     const by = operator(attempt, values.by);
@@ -49,7 +52,7 @@ Examples:
       console.error("Nothing was erased");
       return exitCode.partly;
     }
-    const results = await withConnection(values, ({ orchestrator }) => orchestrator.erase(ids, { by }));
+    const results = await withDatabase(values, ({ orchestrator }) => orchestrator.erase(ids, { by }));
     return await reportResults(results, { done: ["erased"], json: values.json === true });
   },
 };

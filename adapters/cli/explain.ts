@@ -1,4 +1,4 @@
-import { databaseOptions, databaseUsage, parseOptions, readId } from "./arguments.ts";
+import { connectionOptions, connectionUsage, parseOptions, readId } from "./arguments.ts";
 import { withConnection } from "./connection.ts";
 import { exitCode } from "./exit-code.ts";
 import type { CliCommand } from "./main.ts";
@@ -6,14 +6,17 @@ import { plain, print, printJson } from "./terminal.ts";
 
 const attempt = "Cannot explain command";
 
+const options = { ...connectionOptions, json: { type: "boolean" } } as const;
+
 export const explainCommand: CliCommand = {
   summary: "says why a command is not running, and what to do about it",
+  options,
   usage: `Usage: orchestratum explain <id> [options]
 
 Says in one sentence why a command is not running, and what to do about it. Times are in UTC.
 
   --json            prints one document, {"cause", "sentence", "status", "queue", …}
-${databaseUsage}
+${connectionUsage}
 
 Exit codes:
   0  done
@@ -25,7 +28,7 @@ Examples:
 `,
 
   async run(args) {
-    const { values, positionals } = parseOptions(attempt, args, { ...databaseOptions, json: { type: "boolean" } });
+    const { values, positionals } = parseOptions(attempt, args, options);
     const id = readId(attempt, positionals);
     const explanation = await withConnection(values, ({ orchestrator }) => orchestrator.explain(id));
     if (explanation === undefined) {

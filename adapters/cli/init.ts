@@ -8,8 +8,11 @@ import { print } from "./terminal.ts";
 
 const attempt = "Cannot make a project";
 
+const options = {} as const;
+
 export const initCommand: CliCommand = {
   summary: "writes a small working project into an empty folder",
+  options,
   usage: `Usage: orchestratum init [folder]
 
 Writes a project that runs at once, on the embedded database: a contract, its handler, a program that pushes a command
@@ -23,7 +26,7 @@ Examples:
 `,
 
   async run(args) {
-    const { positionals } = parseOptions(attempt, args, {});
+    const { positionals } = parseOptions(attempt, args, options);
     const [given = ".", ...more] = positionals;
     if (more.length > 0) throw new MisuseError(`${attempt}: one folder is wanted, got ${positionals.length}`);
     const folder = resolve(process.cwd(), given);

@@ -1,7 +1,7 @@
 import type { CommandSummary } from "../../src/list.ts";
 import {
-  databaseOptions,
-  databaseUsage,
+  connectionOptions,
+  connectionUsage,
   parseOptions,
   readInteger,
   refusable,
@@ -16,8 +16,17 @@ import { timeText } from "./words.ts";
 
 const attempt = "Cannot list commands";
 
+const options = {
+  ...connectionOptions,
+  ...filterOptions,
+  limit: { type: "string" },
+  cursor: { type: "string" },
+  json: { type: "boolean" },
+} as const;
+
 export const listCommand: CliCommand = {
   summary: "lists commands, by status, queue, name, time and more",
+  options,
   usage: `Usage: orchestratum list [filter] [options]
 
 Lists commands: first those that live, in the order in which they are claimed, then those that have finished, the
@@ -27,7 +36,7 @@ ${filterUsage}
   --limit           1 to 1000 [100]
   --cursor          goes on where a page ended: the cursor that it printed, with the same filter
   --json            prints one document, {"commands": […], "cursor": …}; on the last page there is no cursor
-${databaseUsage}
+${connectionUsage}
 
 Examples:
   orchestratum list --status failed --from 1h
@@ -37,13 +46,7 @@ Examples:
 `,
 
   async run(args) {
-    const { values, positionals } = parseOptions(attempt, args, {
-      ...databaseOptions,
-      ...filterOptions,
-      limit: { type: "string" },
-      cursor: { type: "string" },
-      json: { type: "boolean" },
-    });
+    const { values, positionals } = parseOptions(attempt, args, options);
     refusePositionals(attempt, positionals);
     const filter = readFilter(attempt, values);
     const limit = readInteger(attempt, "--limit", values.limit, 1, 1_000);

@@ -6,8 +6,11 @@ import { requireSchema } from "./schema.ts";
 
 const attempt = "Cannot migrate";
 
+const options = { ...databaseOptions, down: { type: "boolean" } } as const;
+
 export const migrateCommand: CliCommand = {
   summary: "brings a database up to date, or goes one step back",
+  options,
   usage: `Usage: orchestratum migrate [--down] [--database <url or directory>] [--schema <name>]
 
 Brings the schema up to date. It may be run as often as one likes, and by many at once.
@@ -23,7 +26,7 @@ Examples:
 `,
 
   async run(args) {
-    const { values, positionals } = parseOptions(attempt, args, { ...databaseOptions, down: { type: "boolean" } });
+    const { values, positionals } = parseOptions(attempt, args, options);
     refusePositionals(attempt, positionals);
     const schema = requireSchema(values.schema);
     const database = await openDatabase(values.database);

@@ -1,6 +1,7 @@
 /** How a command ended, for those that wait for it: printed, and as an exit code. */
 
-import { type CommandOutcome, type Orchestrator, UnknownCommandError, WaitTimeoutError } from "../../src/index.ts";
+import { type CommandOutcome, UnknownCommandError, WaitTimeoutError } from "../../src/index.ts";
+import type { Reached } from "./connection.ts";
 import { type ExitCode, exitCode } from "./exit-code.ts";
 import { paint, plain, print, printJson, statusColour } from "./terminal.ts";
 
@@ -11,7 +12,7 @@ interface WaitForEndOptions {
 
 /** Waits, and prints what became of it: never its output, which may be anything. */
 export async function waitForEnd(
-  orchestrator: Orchestrator,
+  orchestrator: Reached,
   id: string,
   { timeoutMs, json }: WaitForEndOptions,
 ): Promise<ExitCode> {

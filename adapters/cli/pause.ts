@@ -1,6 +1,6 @@
 import { requireName, requireQueue } from "../../src/limits.ts";
-import { checked, databaseOptions, databaseUsage, parseOptions } from "./arguments.ts";
-import { withConnection } from "./connection.ts";
+import { checked, connectionOptions, connectionUsage, parseOptions } from "./arguments.ts";
+import { type ConnectionValues, withConnection } from "./connection.ts";
 import type { CliCommand } from "./main.ts";
 import { MisuseError } from "./misuse.ts";
 import { byUsage, operator } from "./operator.ts";
@@ -8,8 +8,18 @@ import { print, printJson } from "./terminal.ts";
 
 const attempt = "Cannot pause";
 
+const ownOptions = {
+  by: { type: "string" },
+  name: { type: "string" },
+  json: { type: "boolean" },
+} as const;
+
+/** The options of pause and resume. */
+export const pauseOptions: typeof connectionOptions & typeof ownOptions = { ...connectionOptions, ...ownOptions };
+
 export const pauseCommand: CliCommand = {
   summary: "pauses a queue, or the commands of a name: nothing more of it is started",
+  options: pauseOptions,
   usage: `Usage: orchestratum pause <queue> [options]
        orchestratum pause --name <name> [options]
 
@@ -19,7 +29,7 @@ notifications arrive and else at their next look. What runs is not disturbed, an
   --name            the name of the commands to pause, in place of a queue
 ${byUsage}
   --json            prints one document, {"queue": … or "name": …, "paused": true, "changed": …}
-${databaseUsage}
+${connectionUsage}
 
 Examples:
   orchestratum pause mail
@@ -43,23 +53,14 @@ type Target = { readonly queue: string } | { readonly name: string };
 interface PauseArguments {
   readonly target: Target;
   readonly by: string;
-  readonly values: {
-    readonly database?: string | undefined;
-    readonly schema?: string | undefined;
-    readonly json?: boolean | undefined;
-  };
+  readonly values: ConnectionValues & { readonly json?: boolean | undefined };
 }
 
 export const told = (target: Target): string => ("name" in target ? `name ${target.name}` : `queue ${target.queue}`);
 
 /** The arguments of pause and resume. */
 export function readPause(attempt: string, args: string[]): PauseArguments {
-  const { values, positionals } = parseOptions(attempt, args, {
-    ...databaseOptions,
-    by: { type: "string" },
-    name: { type: "string" },
-    json: { type: "boolean" },
-  });
+  const { values, positionals } = parseOptions(attempt, args, pauseOptions);
   const { name } = values;
   const [queue, ...more] = positionals;
   const by = () => operator(attempt, values.by);

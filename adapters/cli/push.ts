@@ -1,10 +1,10 @@
 import { createReadStream, statSync } from "node:fs";
 import process from "node:process";
 import { createInterface } from "node:readline";
+import type { AnyContract } from "../../src/define-command.ts";
 import { createDatabase } from "../../src/database.ts";
-import { type Contract, defineCommand, systemClock } from "../../src/index.ts";
+import { type Command, type Contract, defineCommand, systemClock } from "../../src/index.ts";
 import {
-  maxBatchBytes,
   maxBatchCommands,
   maxDelayMs,
   maxInputBytes,
@@ -17,8 +17,8 @@ import {
 } from "../../src/limits.ts";
 import {
   checked,
-  databaseOptions,
-  databaseUsage,
+  connectionOptions,
+  connectionUsage,
   parseOptions,
   readId,
   readInteger,
@@ -32,25 +32,47 @@ import { MisuseError } from "./misuse.ts";
 import { didYouMean } from "./nearest.ts";
 import { waitForEnd } from "./outcome.ts";
 import { showProgress } from "./progress-bar.ts";
-import { print, printJson } from "./terminal.ts";
+import { plain, print, printJson } from "./terminal.ts";
 import { plural } from "./words.ts";
 
 const attempt = "Cannot push";
 
+const options = {
+  ...connectionOptions,
+  file: { type: "string" },
+  many: { type: "boolean" },
+  wait: { type: "boolean" },
+  "wait-ms": { type: "string" },
+  id: { type: "string" },
+  key: { type: "string" },
+  version: { type: "string" },
+  queue: { type: "string" },
+  priority: { type: "string" },
+  "delay-ms": { type: "string" },
+  "run-at": { type: "string" },
+  "timeout-ms": { type: "string" },
+  retries: { type: "string" },
+  json: { type: "boolean" },
+} as const;
+
 export const pushCommand: CliCommand = {
   summary: "puts a command, or many, into the queue",
+  options,
   usage: `Usage: orchestratum push <name> [input] [options]
 
 Puts a command into the queue and prints its id. The input is JSON: an argument, - for standard input, or a file.
 What is not said is taken from what the newest handler of that name has registered, and else from the library's
-defaults. The input is not validated here: no contract is at hand. Its handler does.
+defaults. The input is not validated here: no contract is at hand. Its handler does, and over HTTP the server, too,
+which takes what it knows by name only. What fails on the way is sent again, and pushes once.
 
   --file            reads the input from this file; - is standard input
   --many            the file, or standard input, has one JSON document a line (NDJSON), each the input of one command;
-                    1,000 commands are written at once, and those that were written stay when a later line is wrong
+                    1,000 commands are written at once, and those that were written stay when a later line is wrong;
+                    a line that a server refuses does not keep the others out
   --wait            waits for its end and prints how it ended, without its output
   --wait-ms         how long to wait, in ms [for ever]
-  --id              a UUID of your own: pushing the same again with it changes nothing
+  --id              a UUID of your own: pushing the same again with it changes nothing; on a database
+  --key             the same over HTTP, also with --many: 1 to 200 visible characters of ASCII
   --version         of the command [the newest that is registered, or 1]
   --queue           1 to 100 characters [default]
   --priority        0 (first) to 9 (last) [5]
@@ -58,38 +80,25 @@ defaults. The input is not validated here: no contract is at hand. Its handler d
   --run-at          when it is due: ISO 8601 (UTC without a zone), or a distance from now: 90s, 15m, 1h, 2d, 1w [now]
   --timeout-ms      how long one attempt may take [60000]
   --retries         further attempts after one that failed [3]
-  --json            prints {"id": …}; with --wait {"id": …, "status": …, "error": …}; with --many one such line a command
-${databaseUsage}
+  --json            prints {"id": …}; with --wait {"id": …, "status": …, "error": …}; with --many one such line a command,
+                    {"line": …, "problem": …} for one that is refused
+${connectionUsage}
 
 Exit codes:
   0  it is in the queue; with --wait: it succeeded
   4  with --wait: it ended otherwise
-  5  with --wait-ms: it has not ended yet; with --many: some lines were pushed before one that is wrong
+  5  with --wait-ms: it has not ended yet; with --many: some lines were pushed, and one was wrong or refused
 
 Examples:
   orchestratum push send_email '{"to": "ada@example.com"}' --queue mail --priority 0
   orchestratum push generate_report --file report.json --run-at 2026-11-01T06:00Z
   orchestratum push resize_image '{"path": "a.png"}' --wait && echo done
   psql -Atc "select json_build_object('user', id) from users" app | orchestratum push greet - --many
+  orchestratum push deploy '{"build": 4711}' --url https://app.example.com/jobs --key deploy-4711 --wait
 `,
 
   async run(args) {
-    const { values, positionals } = parseOptions(attempt, args, {
-      ...databaseOptions,
-      file: { type: "string" },
-      many: { type: "boolean" },
-      wait: { type: "boolean" },
-      "wait-ms": { type: "string" },
-      id: { type: "string" },
-      version: { type: "string" },
-      queue: { type: "string" },
-      priority: { type: "string" },
-      "delay-ms": { type: "string" },
-      "run-at": { type: "string" },
-      "timeout-ms": { type: "string" },
-      retries: { type: "string" },
-      json: { type: "boolean" },
-    });
+    const { values, positionals } = parseOptions(attempt, args, options);
     const [name, argument, ...more] = positionals;
     if (name === undefined) throw new MisuseError(`${attempt}: the name of a command is wanted`);
     if (more.length > 0) {
@@ -105,10 +114,14 @@ Examples:
     if (values["delay-ms"] !== undefined && values["run-at"] !== undefined) {
       throw new MisuseError(`${attempt}: it has both --delay-ms and --run-at, of which it can have one`);
     }
+    if (values.key !== undefined && !/^[\x21-\x7e]{1,200}$/.test(values.key)) {
+      throw new MisuseError(`${attempt}: --key must have 1 to 200 visible characters of ASCII`);
+    }
     const waitMs = readInteger(attempt, "--wait-ms", values["wait-ms"], 0, maxTimeoutMs);
     const given: Given = {
       name,
       id: values.id === undefined ? undefined : readId(attempt, [values.id]),
+      key: values.key,
       version: readInteger(attempt, "--version", values.version, 1, maxVersion),
       queue: values.queue,
       priority: readInteger(attempt, "--priority", values.priority, 0, maxPriority),
@@ -134,14 +147,14 @@ Examples:
     const text = source === undefined ? argument : await readAll(source);
     const input = text === undefined || text.trim() === "" ? undefined : readJson(attempt, "input", text);
     return await withConnection(values, async (connection) => {
-      const { orchestrator, database } = connection;
-      if (waits && database.name === "pglite") {
+      const { orchestrator, here } = connection;
+      if (waits && here?.database.name === "pglite") {
         throw new MisuseError(
           `${attempt}: --wait on a directory would wait for ever, since no worker can have it open beside this process`,
         );
       }
-      const command = (await contractOf(connection, given))(input as undefined, optionsOf(given));
-      const { id } = await orchestrator.push(command);
+      const make = await makerOf(connection, given);
+      const { id } = await orchestrator.push(make(input), given);
       if (waits) return await waitForEnd(orchestrator, id, { timeoutMs: waitMs, json });
       await (json ? printJson({ id }) : print(id));
       return exitCode.done;
@@ -153,6 +166,7 @@ Examples:
 interface Given {
   readonly name: string;
   readonly id: string | undefined;
+  readonly key: string | undefined;
   readonly version: number | undefined;
   readonly queue: string | undefined;
   readonly priority: number | undefined;
@@ -181,16 +195,34 @@ interface HandlerRow {
   readonly timeout_ms: number;
 }
 
-/** A contract without a schema, with the defaults that a handler has registered: as function push does it in SQL. */
-async function contractOf({ database, schema }: Connection, { name, version }: Given): Promise<Contract> {
+type Maker = (input: unknown) => Command;
+
+/** Makes commands of a contract without a schema, since none is at hand. */
+async function makerOf({ here }: Connection, given: Given): Promise<Maker> {
+  const { name, version } = given;
+  const contract = here === undefined ? undefined : await registered(here, given);
+  const options = optionsOf(given);
+  if (contract !== undefined) return (input) => contract(input as undefined, options);
+  const bare = checked(() => defineCommand({ name, version: version ?? 1 }));
+  if (here !== undefined || version !== undefined) return (input) => bare(input as undefined, options);
+  // A server is left to choose the newest version that it knows: what is undefined is not sent.
+  const unversioned = { ...bare, version: undefined } as unknown as AnyContract;
+  return (input) => ({ ...bare(input as undefined, options), contract: unversioned });
+}
+
+/** A contract with the defaults that a handler has registered: as function push does it in SQL. Undefined where none has. */
+async function registered(
+  { database, schema }: NonNullable<Connection["here"]>,
+  { name, version }: Given,
+): Promise<Contract | undefined> {
   const statements = createDatabase(database, schema, systemClock, () => {});
   const handlers = await statements.run<HandlerRow>("listHandlers", []);
-  const registered = handlers.filter((row) => row.name === name);
-  const newest = registered.find((row) => row.version === version) ?? registered[0];
+  const own = handlers.filter((row) => row.name === name);
+  const newest = own.find((row) => row.version === version) ?? own[0];
   if (newest === undefined) {
     const names = new Set(handlers.map((row) => row.name));
     console.error(`No worker has said yet that it has a handler for "${name}"${didYouMean(name, names)}`);
-    return checked(() => defineCommand({ name, version: version ?? 1 }));
+    return undefined;
   }
   return checked(() =>
     defineCommand({
@@ -204,60 +236,98 @@ async function contractOf({ database, schema }: Connection, { name, version }: G
   );
 }
 
+/** A line whose command has no answer yet. */
+interface AskedLine {
+  readonly number: number;
+  /** How much had been read with it. */
+  readonly upToBytes: number;
+}
+
+/** Refusals that are told of one by one. */
+const maxTold = 20;
+
 /** Pushes each line of a file as the input of a command. */
 async function pushMany(connection: Connection, given: Given, source: string, json: boolean): Promise<ExitCode> {
-  const { orchestrator } = connection;
-  const contract = await contractOf(connection, given);
-  const options = optionsOf(given);
+  const make = await makerOf(connection, given);
   const where = source === "-" ? "standard input" : source;
   const size = source === "-" ? undefined : sizeOf(source);
   const progress = showProgress(`Pushing ${given.name}`);
-  let batch: ReturnType<typeof contract>[] = [];
-  let batchBytes = 0;
-  let readBytes = 0;
+  const asked: AskedLine[] = [];
+  let answers: string[] = [];
+  const refused: string[] = [];
+  let refusals = 0;
   let pushed = 0;
   let lastLine = 0;
-  const flush = async (upTo: number): Promise<void> => {
-    if (batch.length === 0) return;
-    const ids = await orchestrator.push(batch);
-    pushed += batch.length;
-    lastLine = upTo;
-    // How many there will be is guessed by the bytes that these took.
-    progress.update(pushed, size === undefined ? undefined : Math.max(pushed, Math.round((pushed * size) / readBytes)));
-    if (json) await print(ids.map(({ id }) => JSON.stringify({ id })).join("\n"));
-    batch = [];
-    batchBytes = 0;
+  const flush = async (): Promise<void> => {
+    const texts = answers;
+    answers = [];
+    if (texts.length > 0) await print(texts.join("\n"));
   };
-  let number = 0;
   try {
-    for await (const line of createInterface({ input: streamOf(source), crlfDelay: Number.POSITIVE_INFINITY })) {
-      number += 1;
-      const bytes = Buffer.byteLength(line) + 1;
-      readBytes += bytes;
-      if (line.trim() === "") continue;
-      if (bytes > maxInputBytes * 4) {
-        throw new MisuseError(`${attempt}: line ${number} of ${where} has ${bytes} bytes: is it NDJSON?`);
+    for await (const answer of connection.orchestrator.pushMany(commandsOf(source, where, make, asked), given)) {
+      const { number, upToBytes } = asked.shift() as AskedLine;
+      lastLine = number;
+      if ("problem" in answer) {
+        const { problem } = answer;
+        refusals += 1;
+        if (refused.length < maxTold) refused.push(`Line ${number} of ${where} was refused: ${plain(problem.message)}`);
+        if (json) answers.push(JSON.stringify({ line: number, problem: problem.document }));
+      } else {
+        pushed += 1;
+        if (json) answers.push(JSON.stringify({ id: answer.id }));
       }
-      const input = readJson(attempt, `line ${number} of ${where}`, line);
-      if (batch.length > 0 && batchBytes + bytes > maxBatchBytes) await flush(number - 1);
-      batch.push(contract(input as undefined, options));
-      batchBytes += bytes;
-      if (batch.length >= maxBatchCommands) await flush(number);
+      // How many there will be is guessed by the bytes that these took.
+      const done = pushed + refusals;
+      progress.update(done, size === undefined ? undefined : Math.max(done, Math.round((done * size) / upToBytes)));
+      if (answers.length >= maxBatchCommands) await flush();
     }
-    await flush(number);
+    await flush();
   } catch (error) {
-    if (pushed === 0) throw error;
+    await flush();
+    if (lastLine === 0) throw error;
     progress.end();
+    tell(refused, refusals);
     console.error((error as Error).message);
-    console.error(
-      `${plural(pushed, "command")} of lines 1 to ${lastLine} were pushed before; go on with line ${lastLine + 1}`,
-    );
+    const before = `${plural(pushed, "command")} of lines 1 to ${lastLine} were pushed before`;
+    // The same lines under the same key push nothing twice; others must not have it.
+    const way = given.key === undefined ? `go on with line ${lastLine + 1}` : "put it right, and push all of them again";
+    console.error(`${before}; ${way}`);
     return exitCode.partly;
   } finally {
     progress.end();
   }
+  tell(refused, refusals);
   if (!json) await print(`Pushed ${plural(pushed, "command")}`);
-  return exitCode.done;
+  if (refusals === 0) return exitCode.done;
+  return pushed === 0 ? exitCode.failed : exitCode.partly;
+}
+
+function tell(refused: readonly string[], count: number): void {
+  for (const line of refused) console.error(line);
+  if (count > refused.length) console.error(`${plural(count - refused.length, "more line")} refused`);
+}
+
+/** A command for each line, noted in `asked` before it is given away. */
+async function* commandsOf(
+  source: string,
+  where: string,
+  make: Maker,
+  asked: AskedLine[],
+): AsyncGenerator<Command, void, undefined> {
+  let number = 0;
+  let upToBytes = 0;
+  for await (const line of createInterface({ input: streamOf(source), crlfDelay: Number.POSITIVE_INFINITY })) {
+    number += 1;
+    const bytes = Buffer.byteLength(line) + 1;
+    upToBytes += bytes;
+    if (line.trim() === "") continue;
+    if (bytes > maxInputBytes * 4) {
+      throw new MisuseError(`${attempt}: line ${number} of ${where} has ${bytes} bytes: is it NDJSON?`);
+    }
+    const input = readJson(attempt, `line ${number} of ${where}`, line);
+    asked.push({ number, upToBytes });
+    yield make(input);
+  }
 }
 
 const streamOf = (source: string): NodeJS.ReadableStream =>

@@ -1,4 +1,4 @@
-import { databaseOptions, databaseUsage, parseOptions, refusePositionals } from "./arguments.ts";
+import { connectionOptions, connectionUsage, parseOptions, refusePositionals } from "./arguments.ts";
 import { withConnection } from "./connection.ts";
 import type { CliCommand } from "./main.ts";
 import { table } from "./table.ts";
@@ -7,14 +7,17 @@ import { timeText } from "./words.ts";
 
 const attempt = "Cannot list queues";
 
+const options = { ...connectionOptions, json: { type: "boolean" } } as const;
+
 export const queuesCommand: CliCommand = {
   summary: "lists queues: what waits and runs in them, and which are paused",
+  options,
   usage: `Usage: orchestratum queues [options]
 
 Lists the queues in which something lives, and those that are paused.
 
   --json            prints one document, a list of {"queue", "paused", "scheduled", "pending", "running", …}
-${databaseUsage}
+${connectionUsage}
 
 Examples:
   orchestratum queues
@@ -22,7 +25,7 @@ Examples:
 `,
 
   async run(args) {
-    const { values, positionals } = parseOptions(attempt, args, { ...databaseOptions, json: { type: "boolean" } });
+    const { values, positionals } = parseOptions(attempt, args, options);
     refusePositionals(attempt, positionals);
     const queues = await withConnection(values, ({ orchestrator }) => orchestrator.queues());
     if (values.json) {

@@ -1,12 +1,13 @@
-import { databaseUsage } from "./arguments.ts";
+import { connectionUsage } from "./arguments.ts";
 import { withConnection } from "./connection.ts";
 import type { CliCommand } from "./main.ts";
 import { byUsage } from "./operator.ts";
-import { readPause, told } from "./pause.ts";
+import { pauseOptions, readPause, told } from "./pause.ts";
 import { print, printJson } from "./terminal.ts";
 
 export const resumeCommand: CliCommand = {
   summary: "lets a paused queue, or paused commands of a name, go on",
+  options: pauseOptions,
   usage: `Usage: orchestratum resume <queue> [options]
        orchestratum resume --name <name> [options]
 
@@ -15,7 +16,7 @@ Lets a paused queue, or the paused commands of a name, go on. What is not paused
   --name            the name of the commands that go on, in place of a queue
 ${byUsage}
   --json            prints one document, {"queue": … or "name": …, "paused": false, "changed": …}
-${databaseUsage}
+${connectionUsage}
 
 Examples:
   orchestratum resume mail

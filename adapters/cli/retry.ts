@@ -1,4 +1,4 @@
-import { databaseUsage, parseOptions, readId, readJson } from "./arguments.ts";
+import { connectionUsage, parseOptions, readId, readJson } from "./arguments.ts";
 import { actOnChoice, choiceOptions } from "./choice.ts";
 import { withConnection } from "./connection.ts";
 import { filterUsage } from "./filter-options.ts";
@@ -9,8 +9,11 @@ import { reportResults } from "./results.ts";
 const attempt = "Cannot retry";
 const done = ["retried"];
 
+const options = { ...choiceOptions, input: { type: "string" } } as const;
+
 export const retryCommand: CliCommand = {
   summary: "runs commands that have ended once more: by id, or all that a filter finds",
+  options,
   usage: `Usage: orchestratum retry <id>… | <filter> [options]
 
 Puts commands that have ended back into the queue, with all their attempts.
@@ -23,7 +26,7 @@ ${filterUsage}
   --yes             does not ask
 ${byUsage}
   --json            prints one document: {"results": {"<id>": "retried"}}, or {"count": …, "busy": …} for a filter
-${databaseUsage}
+${connectionUsage}
 
 Results: retried, unfinished (it has not ended), erased (it needs a new input), unknown, busy (somebody has it locked).
 
@@ -39,7 +42,7 @@ Examples:
 `,
 
   async run(args) {
-    const { values, positionals } = parseOptions(attempt, args, { ...choiceOptions, input: { type: "string" } });
+    const { values, positionals } = parseOptions(attempt, args, options);
     const by = operator(attempt, values.by);
     if (values.input !== undefined) {
       const id = readId(`${attempt} with --input`, positionals);

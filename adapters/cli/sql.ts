@@ -5,8 +5,14 @@ import { requireSchema } from "./schema.ts";
 
 const attempt = "Cannot print migrations";
 
+const options = {
+  schema: { type: "string" },
+  from: { type: "string" },
+} as const;
+
 export const sqlCommand: CliCommand = {
   summary: "prints what migrate would apply, for psql",
+  options,
   usage: `Usage: orchestratum sql [--schema <name>] [--from <migration>]
 
 Prints what migrate would apply, as one transaction.
@@ -20,10 +26,7 @@ Examples:
 `,
 
   async run(args) {
-    const { values, positionals } = parseOptions(attempt, args, {
-      schema: { type: "string" },
-      from: { type: "string" },
-    });
+    const { values, positionals } = parseOptions(attempt, args, options);
     refusePositionals(attempt, positionals);
     const schema = requireSchema(values.schema);
     const from = values.from === undefined ? 0 : Number(values.from);

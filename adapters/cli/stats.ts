@@ -1,5 +1,5 @@
 import type { Durations, Figures, Stats } from "../../src/statistics.ts";
-import { databaseOptions, databaseUsage, parseOptions, refusePositionals } from "./arguments.ts";
+import { connectionOptions, connectionUsage, parseOptions, refusePositionals } from "./arguments.ts";
 import { withConnection } from "./connection.ts";
 import type { CliCommand } from "./main.ts";
 import { type Column, table } from "./table.ts";
@@ -8,8 +8,15 @@ import { agoText, durationText, timeText } from "./words.ts";
 
 const attempt = "Cannot read statistics";
 
+const options = {
+  ...connectionOptions,
+  hooks: { type: "boolean" },
+  json: { type: "boolean" },
+} as const;
+
 export const statsCommand: CliCommand = {
   summary: "shows how it goes: by queue, by name and by worker",
+  options,
   usage: `Usage: orchestratum stats [options]
 
 Shows what is scheduled, pending and running now, and what came of the last 24 hours: how many finished and failed, and
@@ -18,7 +25,7 @@ the workers, a minute or so later.
 
   --hooks           counts hook commands, too
   --json            prints one document, {"at", "since", "until", "queues": […], "names": […], "workers": […]}
-${databaseUsage}
+${connectionUsage}
 
 Examples:
   orchestratum stats
@@ -26,11 +33,7 @@ Examples:
 `,
 
   async run(args) {
-    const { values, positionals } = parseOptions(attempt, args, {
-      ...databaseOptions,
-      hooks: { type: "boolean" },
-      json: { type: "boolean" },
-    });
+    const { values, positionals } = parseOptions(attempt, args, options);
     refusePositionals(attempt, positionals);
     const hooks = values.hooks === true;
     const stats = await withConnection(values, ({ orchestrator }) => orchestrator.stats({ hooks }));

@@ -1,7 +1,7 @@
 import process from "node:process";
 import type { CommandSnapshot } from "../../src/index.ts";
 import { maxTimeoutMs } from "../../src/limits.ts";
-import { databaseOptions, databaseUsage, parseOptions, readId, readInteger } from "./arguments.ts";
+import { connectionOptions, connectionUsage, parseOptions, readId, readInteger } from "./arguments.ts";
 import { withConnection } from "./connection.ts";
 import { type ExitCode, exitCode } from "./exit-code.ts";
 import type { CliCommand } from "./main.ts";
@@ -13,8 +13,16 @@ import { durationText, timeText } from "./words.ts";
 
 const attempt = "Cannot show status";
 
+const options = {
+  ...connectionOptions,
+  wait: { type: "boolean" },
+  "wait-ms": { type: "string" },
+  json: { type: "boolean" },
+} as const;
+
 export const statusCommand: CliCommand = {
   summary: "shows a command: its status, times, input, output and errors",
+  options,
   usage: `Usage: orchestratum status <id> [options]
 
 Shows everything that is known of a command. It is the only one that prints input, output, progress and metadata.
@@ -22,7 +30,7 @@ Shows everything that is known of a command. It is the only one that prints inpu
   --wait            waits for its end first, and then prints how it ended, without its output
   --wait-ms         how long to wait, in ms [for ever]
   --json            prints one document
-${databaseUsage}
+${connectionUsage}
 
 Exit codes:
   0  it succeeded, or has not ended yet
@@ -37,23 +45,18 @@ Examples:
 `,
 
   async run(args) {
-    const { values, positionals } = parseOptions(attempt, args, {
-      ...databaseOptions,
-      wait: { type: "boolean" },
-      "wait-ms": { type: "string" },
-      json: { type: "boolean" },
-    });
+    const { values, positionals } = parseOptions(attempt, args, options);
     const id = readId(attempt, positionals);
     const timeoutMs = readInteger(attempt, "--wait-ms", values["wait-ms"], 0, maxTimeoutMs);
     const waits = values.wait === true || timeoutMs !== undefined;
-    return await withConnection(values, async ({ orchestrator, database }): Promise<ExitCode> => {
+    return await withConnection(values, async ({ orchestrator, here }): Promise<ExitCode> => {
       const command = await orchestrator.get(id);
       if (command === undefined) {
         console.error(`${attempt}: there is no command ${id}: it was never pushed, or retention has removed it`);
         return exitCode.unknown;
       }
       if (waits) {
-        if (database.name === "pglite" && command.finishedAt === undefined) {
+        if (here?.database.name === "pglite" && command.finishedAt === undefined) {
           throw new MisuseError(
             `${attempt}: --wait on a directory would wait for ever, since no worker can have it open beside this process`,
           );

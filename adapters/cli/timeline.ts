@@ -1,5 +1,5 @@
 import type { Timeline, TimelineEntry } from "../../src/timeline.ts";
-import { databaseOptions, databaseUsage, parseOptions, readId } from "./arguments.ts";
+import { connectionOptions, connectionUsage, parseOptions, readId } from "./arguments.ts";
 import { withConnection } from "./connection.ts";
 import { exitCode } from "./exit-code.ts";
 import type { CliCommand } from "./main.ts";
@@ -9,15 +9,18 @@ import { durationText, timeText } from "./words.ts";
 
 const attempt = "Cannot show timeline";
 
+const options = { ...connectionOptions, json: { type: "boolean" } } as const;
+
 export const timelineCommand: CliCommand = {
   summary: "shows what happened to a command, in order, and what it caused",
+  options,
   usage: `Usage: orchestratum timeline <id> [options]
 
 Shows when a command was pushed, each lease that is known of it with its worker and its end, when it finished, and the
 hooks and follow-ups that it caused. It prints no inputs and no outputs.
 
   --json            prints one document, {"command": …, "entries": […], "children": […], "truncated": …}
-${databaseUsage}
+${connectionUsage}
 
 Exit codes:
   0  done
@@ -28,7 +31,7 @@ Examples:
 `,
 
   async run(args) {
-    const { values, positionals } = parseOptions(attempt, args, { ...databaseOptions, json: { type: "boolean" } });
+    const { values, positionals } = parseOptions(attempt, args, options);
     const id = readId(attempt, positionals);
     const timeline = await withConnection(values, ({ orchestrator }) => orchestrator.timeline(id));
     if (timeline === undefined) {

@@ -1,5 +1,5 @@
 import type { DutyState, FleetWorker } from "../../src/fleet.ts";
-import { databaseOptions, databaseUsage, parseOptions, refusePositionals } from "./arguments.ts";
+import { connectionOptions, connectionUsage, parseOptions, refusePositionals } from "./arguments.ts";
 import { withConnection } from "./connection.ts";
 import type { CliCommand } from "./main.ts";
 import { type Column, table } from "./table.ts";
@@ -8,8 +8,11 @@ import { agoText, durationText } from "./words.ts";
 
 const attempt = "Cannot list workers";
 
+const options = { ...connectionOptions, json: { type: "boolean" } } as const;
+
 export const workersCommand: CliCommand = {
   summary: "lists workers, running, lost and stopped, and the duties that they do",
+  options,
   usage: `Usage: orchestratum workers [options]
 
 Lists the workers that were heard of in the last 24 hours, with what each runs now and has ended in that time, and the
@@ -17,7 +20,7 @@ duties: when each was done last, how long it took, and what went wrong. A worker
 is lost.
 
   --json            prints one document, {"workers": […], "duties": […]}
-${databaseUsage}
+${connectionUsage}
 
 Examples:
   orchestratum workers
@@ -25,7 +28,7 @@ Examples:
 `,
 
   async run(args) {
-    const { values, positionals } = parseOptions(attempt, args, { ...databaseOptions, json: { type: "boolean" } });
+    const { values, positionals } = parseOptions(attempt, args, options);
     refusePositionals(attempt, positionals);
     const { workers, duties } = await withConnection(values, async ({ orchestrator }) => ({
       workers: await orchestrator.workerList(),

@@ -3,6 +3,7 @@
  * whoever holds it, over HTTP and in the same shapes. It imports nothing of the server; contracts are what both share.
  */
 import type { FilterOptions, FilterResult } from "../../src/by-filter.ts";
+import type { CancelResult } from "../../src/cancel.ts";
 import {
   type Command,
   type CommandId,
@@ -18,7 +19,7 @@ import { encodeCommand } from "../../src/encode-command.ts";
 import type { EventStatus } from "../../src/event-status.ts";
 import type { Explanation } from "../../src/explain.ts";
 import type { CommandFilter } from "../../src/filter.ts";
-import type { FleetWorker } from "../../src/fleet.ts";
+import type { DutyState, FleetWorker } from "../../src/fleet.ts";
 import type { CommandSnapshot } from "../../src/get.ts";
 import { InvalidOutputError } from "../../src/invalid-output.ts";
 import { maxTimeoutMs, requireMs, shown } from "../../src/limits.ts";
@@ -37,7 +38,7 @@ import { UnknownCommandError, type WaitOptions, WaitTimeoutError } from "../../s
 import { answersOf, linesOf } from "./ndjson.ts";
 import { revive } from "./revive.ts";
 import { readEvents } from "./sse.ts";
-import { type Ask, createTransport, HttpProblemError, pause, type TransportOptions } from "./transport.ts";
+import { type Ask, createTransport, HttpProblemError, pause, problemOf, type TransportOptions } from "./transport.ts";
 
 export { HttpProblemError, type TransportOptions };
 
@@ -74,7 +75,9 @@ export type EndedCommand = CommandSummary;
 
 export interface TailOptions extends ProgressOptions {
   /** From when on. @default now */
-  readonly since?: Date;
+  readonly since?: Date | undefined;
+  /** Hears that more ended at once than the server tells of, 10,000: some were left out. */
+  readonly onSkipped?: (() => void) | undefined;
 }
 
 export interface Client {
@@ -126,15 +129,16 @@ export interface Client {
   stats(options?: StatsOptions): Promise<Stats>;
   queues(): Promise<QueueState[]>;
   workerList(): Promise<FleetWorker[]>;
+  duties(): Promise<DutyState[]>;
 
-  /** @throws HttpProblemError, 409 where it has finished. */
-  cancel(id: string): Promise<"cancelled" | "requested" | "finished" | "unknown">;
+  cancel(id: string): Promise<CancelResult>;
   cancel(filter: CommandFilter, options?: FilterOptions): Promise<FilterResult>;
-  /** @throws HttpProblemError, 409 where it has not finished. */
   retry(id: string, options?: { readonly input?: unknown }): Promise<RetryResult>;
   retry(filter: CommandFilter, options?: FilterOptions): Promise<FilterResult>;
   pauseQueue(queue: string): Promise<boolean>;
   resumeQueue(queue: string): Promise<boolean>;
+  pauseName(name: string): Promise<boolean>;
+  resumeName(name: string): Promise<boolean>;
 
   /** Publishes events, or appends them to a stream: all of them, or none. */
   publish(
@@ -158,6 +162,9 @@ export interface Client {
 /** The longest that one request is kept waiting. */
 const longPollSeconds = 50;
 const batchSize = 500;
+/** How long an act on all that a filter finds may take: the server commits a thousand at a time, however many there are. */
+const bulkMs = 3_600_000;
+const unknown = "urn:orchestratum:problem:unknown";
 
 /**
  * @throws TypeError or RangeError for options out of their limits.
@@ -282,10 +289,13 @@ export function createClient(options: ClientOptions): Client {
     }
   }
 
-  /** Undefined for 404. */
+  /** Undefined for 404, where it is the router that says so: at a wrong address everything would seem to be missing. */
   async function found(attempt: string, path: string, ask: Ask = {}): Promise<unknown> {
     const response = await transport.send(attempt, path, { ...ask, answers: [404] });
-    return response.status === 404 ? undefined : await response.json();
+    if (response.status !== 404) return await response.json();
+    const problem = await problemOf(attempt, response);
+    if (problem.type === unknown) return undefined;
+    throw problem;
   }
 
   async function read<Value>(attempt: string, path: string, ask?: Ask): Promise<Value> {
@@ -344,10 +354,11 @@ export function createClient(options: ClientOptions): Client {
     }
   }
 
-  async function* tail({ since, signal }: TailOptions = {}): AsyncGenerator<EndedCommand, void, undefined> {
+  async function* tail({ since, signal, onSkipped }: TailOptions = {}): AsyncGenerator<EndedCommand, void, undefined> {
     const told = new Map<string, true>();
     const query = { since: since?.toISOString() };
     for await (const { event, data } of follow("Cannot follow", "stream", { query, signal }, () => false)) {
+      if (event === "skipped") onSkipped?.();
       if (event !== "ended") continue;
       const command = revive<EndedCommand>(data);
       const key = `${command.id} ${command.finishedAt?.getTime()}`;
@@ -370,15 +381,20 @@ export function createClient(options: ClientOptions): Client {
       const { dryRun: _, ...result } = await read<FilterResult & { dryRun: boolean }>(attempt, `commands/${kind}`, {
         method: "POST",
         body,
+        waitMs: bulkMs,
       });
       return result;
     }
     requireId(attempt, given);
     const body = kind === "retry" && given2.input !== undefined ? { input: given2.input } : {};
-    const ask: Ask = { method: "POST", body, answers: [404, 409] };
+    const ask: Ask = { method: "POST", body, answers: [404, 409, 503] };
     const response = await transport.send(attempt, `commands/${given}/${kind}`, ask);
-    const { result } = (await response.json()) as { result?: string };
-    return response.status === 404 ? "unknown" : (result ?? "busy");
+    if (response.ok) return ((await response.json()) as { result: string }).result;
+    // What it came to stands in the refusal, too.
+    const problem = await problemOf(attempt, response);
+    if (problem.type === unknown) return "unknown";
+    if (typeof problem.document.result === "string") return problem.document.result;
+    throw problem;
   }
 
   async function list(filter: CommandFilter = {}, { limit, cursor }: ListOptions = {}): Promise<CommandList> {
@@ -406,12 +422,15 @@ export function createClient(options: ClientOptions): Client {
     explain: (id) => readOne("Cannot explain", `commands/${id}/explain`, id),
     stats: ({ hooks } = {}) => read("Cannot read statistics", "stats", { query: { hooks } }),
     queues: async () => (await read<{ queues: QueueState[] }>("Cannot read queues", "queues")).queues,
+    duties: async () => (await read<{ duties: DutyState[] }>("Cannot read duties", "workers")).duties,
     workerList: async () => (await read<{ workers: FleetWorker[] }>("Cannot read workers", "workers")).workers,
     cancel: ((given: string | CommandFilter, given2?: FilterOptions) =>
       act("cancel", given, given2)) as Client["cancel"],
     retry: ((given: string | CommandFilter, given2?: FilterOptions) => act("retry", given, given2)) as Client["retry"],
-    pauseQueue: (queue) => pausing(transport, queue, "pause"),
-    resumeQueue: (queue) => pausing(transport, queue, "resume"),
+    pauseQueue: (queue) => pausing(transport, "queue", queue, "pause"),
+    resumeQueue: (queue) => pausing(transport, "queue", queue, "resume"),
+    pauseName: (name) => pausing(transport, "name", name, "pause"),
+    resumeName: (name) => pausing(transport, "name", name, "resume"),
     async publish(given, { stream, expectedVersion, idempotencyKey = crypto.randomUUID() } = {}) {
       const events = (Array.isArray(given) ? (given as readonly NewEvent[]) : [given as NewEvent]).map(
         ({ contract, data, options: { metadata } }) => ({ topic: contract.topic, data, metadata }),
@@ -437,13 +456,14 @@ export function createClient(options: ClientOptions): Client {
 
 async function pausing(
   transport: ReturnType<typeof createTransport>,
-  queue: string,
+  kind: "queue" | "name",
+  which: string,
   act: "pause" | "resume",
 ): Promise<boolean> {
-  const path = `queues/${encodeURIComponent(queue)}/${act}`;
+  const path = `${kind}s/${encodeURIComponent(which)}/${act}`;
   // Asked twice it is as if asked once.
   const ask: Ask = { method: "POST", repeatable: true };
-  return ((await transport.json(`Cannot ${act} queue`, path, ask)) as { changed: boolean }).changed;
+  return ((await transport.json(`Cannot ${act} ${kind}`, path, ask)) as { changed: boolean }).changed;
 }
 
 interface LineAnswer {

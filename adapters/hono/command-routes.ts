@@ -1,7 +1,7 @@
 /** One command: its state, how it came to it, its output, and what may be done to it. */
 import { etag, RETAINED_304_HEADERS } from "hono/etag";
 import type { CommandSnapshot, Orchestrator } from "../../src/index.ts";
-import { WaitTimeoutError } from "../../src/wait-for.ts";
+import { WaitTimeoutError } from "../../src/wait-errors.ts";
 import { foreseen, later, Problem, refused, unknownCommand } from "./problem.ts";
 import { maxCommandBytes } from "./push-routes.ts";
 import { type AnyRoute, type Call, route } from "./route.ts";
@@ -190,7 +190,7 @@ function retryAfter({ status, availableAt }: CommandSnapshot): string {
 /** Refuses what an act did not do. */
 function acceptable(result: string): string {
   if (result === "unknown") throw unknownCommand();
-  if (result === "busy") throw later("Somebody holds the command in an open transaction");
+  if (result === "busy") throw later("Somebody holds the command in an open transaction", 1, { result });
   const reasons: Record<string, string> = {
     finished: "It has finished",
     unfinished: "It has not finished",

@@ -10,7 +10,7 @@ import { InvalidInputError } from "../../src/encode-command.ts";
 import { CommandConflictError } from "../../src/push.ts";
 import { uuidv7 } from "../../src/uuid.ts";
 import type { Issue } from "../../src/validate.ts";
-import { StoppedError, UnknownCommandError } from "../../src/wait-for.ts";
+import { StoppedError, UnknownCommandError } from "../../src/wait-errors.ts";
 
 /** What kinds of problems there are; the `type` of a document is `urn:orchestratum:problem:` and one of these. */
 export const problemTitles = {
@@ -131,8 +131,8 @@ export function unknownCommand(): Problem {
 }
 
 /** For what may go another time. */
-export function later(detail: string, seconds: number = 1): Problem {
-  return new Problem(503, "busy", { detail, headers: { "Retry-After": String(seconds) } });
+export function later(detail: string, seconds: number = 1, members: Readonly<Record<string, unknown>> = {}): Problem {
+  return new Problem(503, "busy", { detail, headers: { "Retry-After": String(seconds) }, members });
 }
 
 /** Issues under the place where the value stood. `sent` is that value, which no message may quote. */

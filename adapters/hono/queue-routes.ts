@@ -2,7 +2,7 @@
 import type { Orchestrator } from "../../src/index.ts";
 import { metricsText } from "./metrics.ts";
 import { type AnyRoute, route } from "./route.ts";
-import { changed, nothing, page, queueList, queueParams, stats, statsQuery, workerList } from "./schemas.ts";
+import { changed, nameParams, nothing, page, queueList, queueParams, stats, statsQuery, workerList } from "./schemas.ts";
 
 export function queueRoutes(orchestrator: Orchestrator): AnyRoute[] {
   return [
@@ -16,16 +16,18 @@ export function queueRoutes(orchestrator: Orchestrator): AnyRoute[] {
         return c.json({ queues: await orchestrator.queues() });
       },
     }),
-    pausing("pause", "Keep commands of a queue from being started", orchestrator),
-    pausing("resume", "Let a queue go on", orchestrator),
+    pausing("queue", "pause", "Keep commands of a queue from being started", orchestrator),
+    pausing("queue", "resume", "Let a queue go on", orchestrator),
+    pausing("name", "pause", "Keep commands of a name from being started, in whatever queue", orchestrator),
+    pausing("name", "resume", "Let the commands of a name go on", orchestrator),
     route({
       method: "GET",
       path: "/workers",
       scope: "read",
-      summary: "The workers of the fleet that were heard of in the last 24 hours",
-      answers: { 200: { description: "Those that run first", schema: workerList } },
+      summary: "The workers of the fleet that were heard of in the last 24 hours, and their duties",
+      answers: { 200: { description: "Those that run first; duties by name", schema: workerList } },
       async handle({ c }) {
-        return c.json({ workers: await orchestrator.workerList() });
+        return c.json({ workers: await orchestrator.workerList(), duties: await orchestrator.duties() });
       },
     }),
     route({
@@ -53,20 +55,23 @@ export function queueRoutes(orchestrator: Orchestrator): AnyRoute[] {
   ];
 }
 
-function pausing(act: "pause" | "resume", summary: string, orchestrator: Orchestrator): AnyRoute {
+function pausing(
+  kind: "queue" | "name",
+  act: "pause" | "resume",
+  summary: string,
+  orchestrator: Orchestrator,
+): AnyRoute {
+  const method = `${act}${kind === "queue" ? "Queue" : "Name"}` as const;
   return route({
     method: "POST",
-    path: `/queues/:name/${act}`,
+    path: `/${kind}s/:name/${act}`,
     scope: "admin",
     summary,
-    params: queueParams,
+    params: kind === "queue" ? queueParams : nameParams,
     body: nothing,
     answers: { 200: { description: "`changed` is false where it was so already", schema: changed } },
     async handle({ c, principal, params: { name } }) {
-      const options = { by: principal.name };
-      const isChanged =
-        act === "pause" ? await orchestrator.pauseQueue(name, options) : await orchestrator.resumeQueue(name, options);
-      return c.json({ queue: name, changed: isChanged });
+      return c.json({ [kind]: name, changed: await orchestrator[method](name, { by: principal.name }) });
     },
   });
 }

@@ -107,6 +107,7 @@ export const answerLine: Any = v.union([
 
 export const idParams: v.GenericSchema<unknown, { readonly id: string }> = v.object({ id: uuid }) as never;
 export const queueParams: v.GenericSchema<unknown, { readonly name: string }> = v.object({ name: queue }) as never;
+export const nameParams: v.GenericSchema<unknown, { readonly name: string }> = v.object({ name }) as never;
 
 const flag = v.pipe(
   v.picklist(["true", "false"]),
@@ -269,7 +270,11 @@ export const queueList: Any = v.object({
     }),
   ),
 });
-export const changed: Any = v.object({ queue: v.string(), changed: v.boolean() });
+export const changed: Any = v.object({
+  queue: v.optional(v.string()),
+  name: v.optional(v.string()),
+  changed: v.boolean(),
+});
 export const workerList: Any = v.object({
   workers: v.array(
     v.looseObject({
@@ -282,6 +287,7 @@ export const workerList: Any = v.object({
       lastSeenAt: time,
     }),
   ),
+  duties: v.array(v.looseObject({ name: v.string(), nextRunAt: time, lastError: v.optional(v.string()) })),
 });
 
 const durations = v.object({

@@ -8,7 +8,7 @@ export const root = fileURLToPath(new URL("../..", import.meta.url));
 const runtimes = createRequire(join(root, "test/runtimes/package.json"));
 
 /** What is used of Miniflare. */
-export interface Workerd {
+export interface Workerd extends AsyncDisposable {
   dispatchFetch(url: string, init?: RequestInit): Promise<Response>;
   getWorker(): Promise<{ scheduled(options: { cron: string }): Promise<{ outcome: string }> }>;
   readonly ready: Promise<URL>;
@@ -33,11 +33,12 @@ export async function bundle(file: string): Promise<string> {
   return (outputFiles[0] as { text: string }).text;
 }
 
+/** Starts it, and resolves when it answers; `options` are those of Miniflare. */
 export async function startWorkerd(file: string, options: Record<string, unknown> = {}): Promise<Workerd> {
   const { Miniflare } = (await import(pathToFileURL(runtimes.resolve("miniflare")).href)) as {
     Miniflare: new (options: object) => Workerd;
   };
-  return new Miniflare({
+  const workerd = new Miniflare({
     modules: [{ type: "ESModule", path: "worker.mjs", contents: await bundle(file) }],
     compatibilityDate: "2026-04-01",
     compatibilityFlags: ["nodejs_compat"],
@@ -45,4 +46,12 @@ export async function startWorkerd(file: string, options: Record<string, unknown
     port: 0,
     ...options,
   });
+  workerd[Symbol.asyncDispose] = () => workerd.dispose();
+  try {
+    await workerd.ready;
+  } catch (error) {
+    await workerd.dispose();
+    throw error;
+  }
+  return workerd;
 }

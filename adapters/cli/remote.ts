@@ -1,0 +1,101 @@
+/** An orchestrator behind a router: what a command asks of one here, over HTTP. */
+
+import process from "node:process";
+import type { CommandFilter } from "../../src/filter.ts";
+import type { CommandSummary } from "../../src/summary.ts";
+import { createClient } from "../client/client.ts";
+import { checked } from "./arguments.ts";
+import type { Reached } from "./connection.ts";
+import { MisuseError } from "./misuse.ts";
+
+/** A page of a list here; over HTTP it takes several. */
+const usualLimit = 100;
+const maxPage = 200;
+/** How many requests for single commands are under way at the same time. */
+const atOnce = 8;
+
+/** @throws MisuseError for an address or a token that is none; neither is shown where it may hold a secret. */
+export function createRemote(url: string, givenToken: string | undefined): Reached {
+  requirePlain(url);
+  const token = givenToken ?? (process.env.ORCHESTRATUM_TOKEN || undefined);
+  // What fetch says of a header that is none quotes it.
+  if (token !== undefined && !/^[\x21-\x7e]+$/.test(token)) {
+    throw new MisuseError("Cannot send the token: it must be visible characters of ASCII; does it end with a line break?");
+  }
+  const client = checked(() => createClient({ url, ...(token !== undefined && { token }) }));
+  const keyed = (key: string | undefined) => (key === undefined ? {} : { idempotencyKey: key });
+
+  /** For one id, for each of several, or for what a filter finds. */
+  function act<Result>(
+    given: string | readonly string[] | CommandFilter,
+    onId: (id: string) => Promise<Result>,
+    onFilter: (filter: CommandFilter) => Promise<unknown>,
+  ): Promise<unknown> {
+    if (typeof given === "string") return onId(given);
+    return Array.isArray(given) ? forEach(given as readonly string[], onId) : onFilter(given as CommandFilter);
+  }
+
+  return {
+    push: (command, { key }) => client.push(command, keyed(key)),
+    pushMany: (commands, { key }) => client.pushMany(commands, keyed(key)),
+    get: (id) => client.get(id),
+    waitFor: (id, options) => client.waitFor(id, options),
+    tail: (options) => client.tail(options),
+    timeline: (id) => client.timeline(id),
+    explain: (id) => client.explain(id),
+    stats: (options) => client.stats(options),
+    queues: () => client.queues(),
+    workerList: () => client.workerList(),
+    duties: () => client.duties(),
+    pauseQueue: (queue) => client.pauseQueue(queue),
+    resumeQueue: (queue) => client.resumeQueue(queue),
+    pauseName: (name) => client.pauseName(name),
+    resumeName: (name) => client.resumeName(name),
+    async list(filter = {}, { limit = usualLimit, cursor: first } = {}) {
+      const commands: CommandSummary[] = [];
+      let cursor = first;
+      do {
+        const page = await client.list(filter, { limit: Math.min(limit - commands.length, maxPage), cursor });
+        commands.push(...page.commands);
+        cursor = page.cursor;
+      } while (cursor !== undefined && commands.length < limit);
+      return { commands, cursor };
+    },
+    cancel: ((given: string | readonly string[] | CommandFilter, options: { dryRun?: boolean } = {}) =>
+      act(
+        given,
+        (id) => client.cancel(id),
+        (filter) => client.cancel(filter, { dryRun: options.dryRun }),
+      )) as Reached["cancel"],
+    retry: ((
+      given: string | readonly string[] | CommandFilter,
+      options: { dryRun?: boolean; input?: unknown } = {},
+    ) =>
+      act(
+        given,
+        (id) => client.retry(id, { input: options.input }),
+        (filter) => client.retry(filter, { dryRun: options.dryRun }),
+      )) as Reached["retry"],
+  };
+}
+
+/** A password in the address would be shown by every message that names it, and fetch refuses it anyway. */
+function requirePlain(url: string): void {
+  const { username, password } = URL.canParse(url) ? new URL(url) : { username: "", password: "" };
+  if (username === "" && password === "") return;
+  throw new MisuseError("Cannot use --url: it must have no user and password in it; pass --token");
+}
+
+/** In the order of the ids. */
+async function forEach<Result>(
+  ids: readonly string[],
+  act: (id: string) => Promise<Result>,
+): Promise<ReadonlyMap<string, Result>> {
+  const results = new Map<string, Result>();
+  for (let place = 0; place < ids.length; place += atOnce) {
+    const some = ids.slice(place, place + atOnce);
+    const done = await Promise.all(some.map(act));
+    for (const [index, id] of some.entries()) results.set(id, done[index] as Result);
+  }
+  return results;
+}
