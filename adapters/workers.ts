@@ -102,7 +102,8 @@ async function runTick<Env>(
 ): Promise<void> {
   const opened = await open(env);
   try {
-    onTick?.(await opened.orchestrator.tick(options));
+    const result = await opened.orchestrator.tick(options);
+    onTick?.(result);
   } finally {
     await closeAll(opened);
   }

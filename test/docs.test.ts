@@ -266,7 +266,7 @@ test("files that are named exist", () => {
 });
 
 /** What the core and its adapters are made of, but for what is generated. */
-const sources = ["src", "adapters"]
+const sources = ["src", "adapters", "adapters/client"]
   .flatMap((place) => readdirSync(join(root, place)).map((file) => `${place}/${file}`))
   .filter((path) => path.endsWith(".ts") && !path.endsWith(".generated.ts"))
   .map(read)
@@ -336,6 +336,9 @@ test.each([
   ["ReaderOptions", "docs/event-store.md"],
   ["ReaderContext", "docs/event-store.md"],
   ["ReaderState", "docs/event-store.md"],
+  ["TransportOptions", "docs/client.md"],
+  ["ClientOptions", "docs/client.md"],
+  ["PushOverHttpOptions", "docs/client.md"],
 ])("everything of %s is in %s", (name, document) => {
   const properties = propertiesOf(name);
   expect(properties.length).toBeGreaterThan(0);

@@ -351,7 +351,10 @@ test("receive() listens, and a probe proves that notifications arrive", async ()
   receive(one);
   await vi.waitFor(() => expect(one.hints.proven).toBe(true));
   expect(one.told).toEqual(["reconnected"]);
-  expect(one.seen).toEqual([{ type: "listening", proven: true }]);
+  expect(one.seen).toEqual([
+    { type: "notification_heard", lagMs: 0 },
+    { type: "listening", proven: true },
+  ]);
   // Nothing is left that would take it back.
   await one.clock.advance(60_000);
   expect(one.hints.proven).toBe(true);

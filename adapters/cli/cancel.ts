@@ -1,7 +1,7 @@
 import { connectionUsage, parseOptions } from "./arguments.ts";
 import { actOnChoice, choiceOptions } from "./choice.ts";
+import type { CliCommand } from "./commands.ts";
 import { filterUsage } from "./filter-options.ts";
-import type { CliCommand } from "./main.ts";
 import { byUsage, operator } from "./operator.ts";
 
 const attempt = "Cannot cancel";

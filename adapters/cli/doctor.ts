@@ -1,8 +1,8 @@
 import { examine, type Finding } from "../../src/doctor.ts";
 import { databaseOptions, databaseUsage, parseOptions, refusePositionals } from "./arguments.ts";
+import type { CliCommand } from "./commands.ts";
 import { withDatabase } from "./connection.ts";
 import { exitCode } from "./exit-code.ts";
-import type { CliCommand } from "./main.ts";
 import { type Colour, paint, plain, print, printJson } from "./terminal.ts";
 
 const attempt = "Cannot examine the database";

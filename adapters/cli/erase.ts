@@ -1,7 +1,7 @@
 import { databaseOptions, databaseUsage, parseOptions, readIds } from "./arguments.ts";
+import type { CliCommand } from "./commands.ts";
 import { withDatabase } from "./connection.ts";
 import { exitCode } from "./exit-code.ts";
-import type { CliCommand } from "./main.ts";
 import { MisuseError } from "./misuse.ts";
 import { byUsage, operator } from "./operator.ts";
 import { confirmed } from "./question.ts";

@@ -1,7 +1,7 @@
 import { connectionOptions, connectionUsage, parseOptions, readId } from "./arguments.ts";
+import type { CliCommand } from "./commands.ts";
 import { withConnection } from "./connection.ts";
 import { exitCode } from "./exit-code.ts";
-import type { CliCommand } from "./main.ts";
 import { plain, print, printJson } from "./terminal.ts";
 
 const attempt = "Cannot explain command";

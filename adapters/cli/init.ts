@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { basename, join, relative, resolve } from "node:path";
 import process from "node:process";
 import { helpUsage, parseOptions } from "./arguments.ts";
-import type { CliCommand } from "./main.ts";
+import type { CliCommand } from "./commands.ts";
 import { MisuseError } from "./misuse.ts";
 import { print } from "./terminal.ts";
 

@@ -7,9 +7,9 @@ import {
   refusable,
   refusePositionals,
 } from "./arguments.ts";
+import type { CliCommand } from "./commands.ts";
 import { withConnection } from "./connection.ts";
 import { filterOptions, filterUsage, readFilter } from "./filter-options.ts";
-import type { CliCommand } from "./main.ts";
 import { type Column, table } from "./table.ts";
 import { print, printJson, statusColour } from "./terminal.ts";
 import { timeText } from "./words.ts";

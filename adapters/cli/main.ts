@@ -4,70 +4,25 @@
 import { readFileSync } from "node:fs";
 import process from "node:process";
 import { InvalidInputError } from "../../src/index.ts";
-import { cancelCommand } from "./cancel.ts";
-import { doctorCommand } from "./doctor.ts";
-import { eraseCommand } from "./erase.ts";
+import { HttpProblemError } from "../client/client.ts";
+import { type CliCommand, commands } from "./commands.ts";
 import { type ExitCode, exitCode } from "./exit-code.ts";
-import { explainCommand } from "./explain.ts";
-import { initCommand } from "./init.ts";
-import { listCommand } from "./list.ts";
-import { migrateCommand } from "./migrate.ts";
 import { MisuseError } from "./misuse.ts";
 import { didYouMean } from "./nearest.ts";
-import { pauseCommand } from "./pause.ts";
-import { pushCommand } from "./push.ts";
-import { queuesCommand } from "./queues.ts";
-import { resumeCommand } from "./resume.ts";
-import { retryCommand } from "./retry.ts";
-import { sqlCommand } from "./sql.ts";
-import { statsCommand } from "./stats.ts";
-import { statusCommand } from "./status.ts";
 import { print } from "./terminal.ts";
-import { timelineCommand } from "./timeline.ts";
-import { workCommand } from "./work.ts";
-import { workersCommand } from "./workers.ts";
-
-/** One of the commands: what it prints on `--help`, and what it does with the arguments after its name. */
-export interface CliCommand {
-  /** One line for the list of commands. */
-  readonly summary: string;
-  /** Begins with `Usage: orchestratum <its name>`. */
-  readonly usage: string;
-  /** @returns how it ended; nothing is done. */
-  run(args: string[]): Promise<ExitCode | void>;
-}
-
-const commands: Readonly<Record<string, CliCommand>> = {
-  init: initCommand,
-  migrate: migrateCommand,
-  sql: sqlCommand,
-  work: workCommand,
-  push: pushCommand,
-  status: statusCommand,
-  timeline: timelineCommand,
-  explain: explainCommand,
-  list: listCommand,
-  stats: statsCommand,
-  queues: queuesCommand,
-  workers: workersCommand,
-  doctor: doctorCommand,
-  cancel: cancelCommand,
-  retry: retryCommand,
-  pause: pauseCommand,
-  resume: resumeCommand,
-  erase: eraseCommand,
-};
 
 const usage = `Usage: orchestratum <command> [options]
 
 ${Object.entries(commands)
-  .map(([name, { summary }]) => `  ${name.padEnd(10)}${summary}`)
+  .map(([name, { summary }]) => `  ${name.padEnd(12)}${summary}`)
   .join("\n")}
 
 orchestratum <command> --help says more; orchestratum --version tells the release.
 
 The database is --database, or else the variable DATABASE_URL: the URL of a PostgreSQL server
 (postgres://…), or a directory for the embedded one. Only one process at a time can have a directory open.
+Most commands need none, and ask over HTTP where --url, or the variable ORCHESTRATUM_URL, says where a router is
+mounted, with --token or ORCHESTRATUM_TOKEN. An option counts before a variable, ORCHESTRATUM_URL before DATABASE_URL.
 
 Exit codes:
   ${exitCode.done}  done
@@ -84,7 +39,9 @@ Examples:
   orchestratum migrate --database postgres://localhost/app
   orchestratum work ./handlers.js --database ./data --queues default,mail
   orchestratum push send_email '{"to": "ada@example.com"}' --wait
+  orchestratum serve ./orchestrator.js --port 8080
   orchestratum list --status failed --from 1h
+  orchestratum tail --url https://app.example.com/jobs
   orchestratum retry --name send_email --status failed --dry-run
 `;
 
@@ -131,11 +88,17 @@ function hintOf(name: string, command: CliCommand | undefined): string {
   return `${first}\norchestratum ${command === undefined ? "" : `${name} `}--help says more.`;
 }
 
-/** What somebody typed, and what a command's own checks refuse before anything is sent. */
-const isMisuse = (error: unknown): boolean => error instanceof MisuseError || error instanceof InvalidInputError;
+/** What somebody typed, and what a command's own checks refuse before anything is sent, or a server's checks. */
+const isMisuse = (error: unknown): boolean =>
+  error instanceof MisuseError ||
+  error instanceof InvalidInputError ||
+  (error instanceof HttpProblemError && error.type === "urn:orchestratum:problem:invalid");
 
 function messageOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
+  if (error instanceof HttpProblemError && error.status === 401) {
+    return `${error.message}: pass --token, or set ORCHESTRATUM_TOKEN`;
+  }
   // An error of the network may have nothing but a code (Node's AggregateError of refused connections).
   const code = (error as { code?: unknown }).code;
   return error.message || (typeof code === "string" ? code : error.name);

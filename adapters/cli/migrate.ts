@@ -1,7 +1,7 @@
 import { migrate, migrateDown } from "../../src/migrate.ts";
 import { databaseOptions, parseOptions, refusePositionals } from "./arguments.ts";
+import type { CliCommand } from "./commands.ts";
 import { openDatabase } from "./database.ts";
-import type { CliCommand } from "./main.ts";
 import { requireSchema } from "./schema.ts";
 
 const attempt = "Cannot migrate";

@@ -1,7 +1,7 @@
 import { requireName, requireQueue } from "../../src/limits.ts";
 import { checked, connectionOptions, connectionUsage, parseOptions } from "./arguments.ts";
+import type { CliCommand } from "./commands.ts";
 import { type ConnectionValues, withConnection } from "./connection.ts";
-import type { CliCommand } from "./main.ts";
 import { MisuseError } from "./misuse.ts";
 import { byUsage, operator } from "./operator.ts";
 import { print, printJson } from "./terminal.ts";

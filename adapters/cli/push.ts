@@ -1,8 +1,8 @@
 import { createReadStream, statSync } from "node:fs";
 import process from "node:process";
 import { createInterface } from "node:readline";
-import type { AnyContract } from "../../src/define-command.ts";
 import { createDatabase } from "../../src/database.ts";
+import type { AnyContract } from "../../src/define-command.ts";
 import { type Command, type Contract, defineCommand, systemClock } from "../../src/index.ts";
 import {
   maxBatchCommands,
@@ -25,9 +25,9 @@ import {
   readJson,
   readTime,
 } from "./arguments.ts";
+import type { CliCommand } from "./commands.ts";
 import { type Connection, withConnection } from "./connection.ts";
 import { type ExitCode, exitCode } from "./exit-code.ts";
-import type { CliCommand } from "./main.ts";
 import { MisuseError } from "./misuse.ts";
 import { didYouMean } from "./nearest.ts";
 import { waitForEnd } from "./outcome.ts";
@@ -290,7 +290,8 @@ async function pushMany(connection: Connection, given: Given, source: string, js
     console.error((error as Error).message);
     const before = `${plural(pushed, "command")} of lines 1 to ${lastLine} were pushed before`;
     // The same lines under the same key push nothing twice; others must not have it.
-    const way = given.key === undefined ? `go on with line ${lastLine + 1}` : "put it right, and push all of them again";
+    const way =
+      given.key === undefined ? `go on with line ${lastLine + 1}` : "put it right, and push all of them again";
     console.error(`${before}; ${way}`);
     return exitCode.partly;
   } finally {

@@ -1,6 +1,6 @@
 import { connectionOptions, connectionUsage, parseOptions, refusePositionals } from "./arguments.ts";
+import type { CliCommand } from "./commands.ts";
 import { withConnection } from "./connection.ts";
-import type { CliCommand } from "./main.ts";
 import { table } from "./table.ts";
 import { print, printJson } from "./terminal.ts";
 import { timeText } from "./words.ts";

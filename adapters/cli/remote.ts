@@ -20,7 +20,9 @@ export function createRemote(url: string, givenToken: string | undefined): Reach
   const token = givenToken ?? (process.env.ORCHESTRATUM_TOKEN || undefined);
   // What fetch says of a header that is none quotes it.
   if (token !== undefined && !/^[\x21-\x7e]+$/.test(token)) {
-    throw new MisuseError("Cannot send the token: it must be visible characters of ASCII; does it end with a line break?");
+    throw new MisuseError(
+      "Cannot send the token: it must be visible characters of ASCII; does it end with a line break?",
+    );
   }
   const client = checked(() => createClient({ url, ...(token !== undefined && { token }) }));
   const keyed = (key: string | undefined) => (key === undefined ? {} : { idempotencyKey: key });
@@ -67,10 +69,7 @@ export function createRemote(url: string, givenToken: string | undefined): Reach
         (id) => client.cancel(id),
         (filter) => client.cancel(filter, { dryRun: options.dryRun }),
       )) as Reached["cancel"],
-    retry: ((
-      given: string | readonly string[] | CommandFilter,
-      options: { dryRun?: boolean; input?: unknown } = {},
-    ) =>
+    retry: ((given: string | readonly string[] | CommandFilter, options: { dryRun?: boolean; input?: unknown } = {}) =>
       act(
         given,
         (id) => client.retry(id, { input: options.input }),

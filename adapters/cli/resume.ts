@@ -1,6 +1,6 @@
 import { connectionUsage } from "./arguments.ts";
+import type { CliCommand } from "./commands.ts";
 import { withConnection } from "./connection.ts";
-import type { CliCommand } from "./main.ts";
 import { byUsage } from "./operator.ts";
 import { pauseOptions, readPause, told } from "./pause.ts";
 import { print, printJson } from "./terminal.ts";

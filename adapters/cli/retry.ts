@@ -1,8 +1,8 @@
 import { connectionUsage, parseOptions, readId, readJson } from "./arguments.ts";
 import { actOnChoice, choiceOptions } from "./choice.ts";
+import type { CliCommand } from "./commands.ts";
 import { withConnection } from "./connection.ts";
 import { filterUsage } from "./filter-options.ts";
-import type { CliCommand } from "./main.ts";
 import { byUsage, operator } from "./operator.ts";
 import { reportResults } from "./results.ts";
 

@@ -1,6 +1,6 @@
 import { migrationScript } from "../../src/migrate.ts";
 import { checked, parseOptions, refusePositionals } from "./arguments.ts";
-import type { CliCommand } from "./main.ts";
+import type { CliCommand } from "./commands.ts";
 import { requireSchema } from "./schema.ts";
 
 const attempt = "Cannot print migrations";

@@ -1,8 +1,8 @@
 import type { Timeline, TimelineEntry } from "../../src/timeline.ts";
 import { connectionOptions, connectionUsage, parseOptions, readId } from "./arguments.ts";
+import type { CliCommand } from "./commands.ts";
 import { withConnection } from "./connection.ts";
 import { exitCode } from "./exit-code.ts";
-import type { CliCommand } from "./main.ts";
 import { table } from "./table.ts";
 import { paint, plain, print, printJson, statusColour } from "./terminal.ts";
 import { durationText, timeText } from "./words.ts";

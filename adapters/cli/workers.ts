@@ -1,7 +1,7 @@
 import type { DutyState, FleetWorker } from "../../src/fleet.ts";
 import { connectionOptions, connectionUsage, parseOptions, refusePositionals } from "./arguments.ts";
+import type { CliCommand } from "./commands.ts";
 import { withConnection } from "./connection.ts";
-import type { CliCommand } from "./main.ts";
 import { type Column, table } from "./table.ts";
 import { print, printJson } from "./terminal.ts";
 import { agoText, durationText } from "./words.ts";

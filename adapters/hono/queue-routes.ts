@@ -2,7 +2,17 @@
 import type { Orchestrator } from "../../src/index.ts";
 import { metricsText } from "./metrics.ts";
 import { type AnyRoute, route } from "./route.ts";
-import { changed, nameParams, nothing, page, queueList, queueParams, stats, statsQuery, workerList } from "./schemas.ts";
+import {
+  changed,
+  nameParams,
+  nothing,
+  page,
+  queueList,
+  queueParams,
+  stats,
+  statsQuery,
+  workerList,
+} from "./schemas.ts";
 
 export function queueRoutes(orchestrator: Orchestrator): AnyRoute[] {
   return [

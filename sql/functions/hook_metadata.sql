@@ -5,11 +5,17 @@ returns json
 language plpgsql immutable
 as $f$
 begin
-  return (
-    jsonb_build_object('correlationId', parent_id)
-    || case when jsonb_typeof(metadata::jsonb) = 'object' then metadata::jsonb else '{}' end
-    || jsonb_build_object('causationId', parent_id)
-  )::json;
-exception when others then
+  if metadata is not null then
+    -- A block with an exception handler is a subtransaction: it is entered only where something can be thrown.
+    begin
+      return (
+        jsonb_build_object('correlationId', parent_id)
+        || case when jsonb_typeof(metadata::jsonb) = 'object' then metadata::jsonb else '{}' end
+        || jsonb_build_object('causationId', parent_id)
+      )::json;
+    exception when others then
+      null;
+    end;
+  end if;
   return json_build_object('correlationId', parent_id, 'causationId', parent_id);
 end $f$;

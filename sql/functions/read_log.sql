@@ -7,13 +7,19 @@ create function orchestratum.read_log(
   after bigint, max_count int, pattern text default null, max_scanned int default 10000, max_bytes int default 8000000
 )
 returns table (event_position text, id text, stream text, version int, topic text, data text, metadata text, appended_at text, more boolean)
-language sql stable
+language plpgsql stable
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_bitmapscan = off set jit = off set datestyle = 'ISO' set timezone = 'UTC'
 as $f$
+#variable_conflict use_column
+begin
+  return query
   with found as materialized (
     select
       p.position, e.id, e.stream, e.version, e.topic, e.data, e.metadata, e.appended_at,
-      coalesce(octet_length(e.data::text), 0) as size
+      -- Of those before it, which are rows in the order that they are read in: no frame of peers, which would cost more.
+      sum(coalesce(octet_length(e.data), 0)) over (order by p.position rows between unbounded preceding and current row)
+        - coalesce(octet_length(e.data), 0) as before
     from (
       select x.position, x.slot, x.event_id
       from orchestratum.event_position x
@@ -22,7 +28,7 @@ as $f$
       limit case when read_log.pattern is null then read_log.max_count else read_log.max_scanned end
     ) p
     cross join lateral (
-      select v.id, v.stream, v.version, v.topic, v.data, v.metadata, v.appended_at
+      select v.id, v.stream, v.version, v.topic, v.data::text as data, v.metadata::text as metadata, v.appended_at
       from orchestratum.event v
       where v.id = p.event_id and v.slot = p.slot
       limit 1
@@ -30,18 +36,12 @@ as $f$
     where read_log.pattern is null or e.topic ~ read_log.pattern
     order by p.position
     limit read_log.max_count
-  ),
-  weighed as materialized (
-    select f.*, sum(f.size) over (order by f.position) - f.size as before
-    from found f
-  ),
-  -- One that is larger than all that is allowed comes alone.
-  chosen as materialized (
-    select w.* from weighed w where w.before < read_log.max_bytes
   )
   select
-    c.position::text, c.id::text, c.stream, c.version, c.topic, c.data::text, c.metadata::text, c.appended_at::text, null::boolean
-  from chosen c
+    f.position::text, f.id::text, f.stream, f.version, f.topic, f.data, f.metadata, f.appended_at::text, null::boolean
+  from found f
+  -- One that is larger than all that is allowed comes alone.
+  where f.before < read_log.max_bytes
   union all
   select
     case when part.is_full or read_log.pattern is null then part.last_position else seen.last_position end::text,
@@ -49,9 +49,9 @@ as $f$
     part.is_full or coalesce(seen.count = read_log.max_scanned, false)
   from (
     select
-      max(c.position) as last_position,
-      (select count(*) from found) = read_log.max_count or count(*) < (select count(*) from found) as is_full
-    from chosen c
+      max(f.position) filter (where f.before < read_log.max_bytes) as last_position,
+      count(*) = read_log.max_count or coalesce(bool_or(f.before >= read_log.max_bytes), false) as is_full
+    from found f
   ) part
   left join lateral (
     select max(s.position) as last_position, count(*) as count
@@ -62,5 +62,5 @@ as $f$
       order by x.position
       limit read_log.max_scanned
     ) s
-  ) seen on read_log.pattern is not null and not part.is_full
-$f$;
+  ) seen on read_log.pattern is not null and not part.is_full;
+end $f$;

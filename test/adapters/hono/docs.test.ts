@@ -90,7 +90,9 @@ test("every kind of problem is in its table", () => {
 });
 
 describe("its commands for a shell", () => {
-  const blocks = Array.from(text.matchAll(/^```sh\n([^]*?)^```$/gm), ([, code]) => code as string);
+  const blocks = [text, read("README.md")]
+    .flatMap((page) => Array.from(page.matchAll(/^```sh\n([^]*?)^```$/gm), ([, code]) => code as string))
+    .filter((code) => /\bcurl\b/.test(code));
   let server: ReturnType<typeof serve>;
   let orchestrator: Orchestrator;
   let url: string;
