@@ -137,7 +137,6 @@ export type { ReaderOptions } from "./reader-options.ts";
 export { type EventStore, type ReaderState, type RebuildOptions, UnknownReaderError } from "./readers.ts";
 export {
   type CallReceiver,
-  type CallStore,
   type ReceiveCallOptions,
   type ReceivingOptions,
   receiveCall,

@@ -116,7 +116,6 @@ const patienceMs = 10_000;
 const deadlineMs = 10_000;
 
 interface PublishRow extends Due {
-  readonly id: string | null;
   readonly transaction_id?: string;
 }
 
@@ -171,7 +170,7 @@ export function createPublishing({ database, clock, hints, report }: PublishPart
     const rows = await patiently("publishBatch", (again) => {
       return database.run<PublishRow>("publishBatch", [json, chosen || again], { deadlineMs });
     });
-    hints.due(earliest(rows.filter(({ queue }) => queue !== null)));
+    hints.due(earliest(rows));
   }
 
   async function sendWithin(db: Queryable, events: readonly EncodedEvent[]): Promise<void> {

@@ -6,16 +6,17 @@
  * and that the id is new. An id stands for one lease: a call that comes again under it is answered as the first time.
  */
 import { attemptOnce } from "./attempt-once.ts";
+import { type CallStore, createMemory, createOnce } from "./call-store.ts";
 import { type Clock, systemClock } from "./clock.ts";
 import type { ExecutionResult } from "./execute.ts";
 import { errorRecord, retryAfterOf } from "./failure.ts";
-import { type Awaitable, type Handler, handlersOf, withMiddleware } from "./handler.ts";
+import { type Handler, handlersOf, withMiddleware } from "./handler.ts";
 import { AttemptAbortedError } from "./lease.ts";
 import { maxBatchBytes, maxTimeoutMs, maxVersion, requireInteger, requireName, requireQueue, shown } from "./limits.ts";
 import { type Middleware, requireMiddleware } from "./middleware.ts";
 import type { Observer } from "./observation.ts";
 import { createRegistry, type Registry } from "./registry.ts";
-import { createSigner, type SigningKeys, toleranceSeconds } from "./signature.ts";
+import { createSigner, readSignature, type SigningKeys, unknownSignature } from "./signature.ts";
 import {
   type Call,
   type CallOutcome,
@@ -26,17 +27,6 @@ import {
   wireFollowUp,
 } from "./signed-call.ts";
 import { isUuid, uuidv7 } from "./uuid.ts";
-
-/** Where the ids of calls are remembered, with their answers: shared by the instances of an endpoint, or by one. */
-export interface CallStore {
-  /**
-   * Remembers an id for `forMs`. Answers `undefined` where it was unknown, and of two at once to one alone; else what is
-   * known of it: its answer, or none where that is not there yet, or not any more.
-   */
-  begin(id: string, forMs: number): Awaitable<{ readonly answer: string | undefined } | undefined>;
-  /** Keeps its answer. */
-  end(id: string, answer: string, forMs: number): Awaitable<void>;
-}
 
 export interface ReceivingOptions {
   /** Of those who call, as `callEndpoint` has them; one must have signed. At most eight. */
@@ -71,16 +61,10 @@ export interface ReceiveCallOptions extends ReceivingOptions {
 export type CallReceiver = (request: Request) => Promise<Response>;
 
 const attempt = "Cannot receive calls";
-/** As long as a call's timestamp may be good: 300 s either way. */
-const rememberMs = 2 * toleranceSeconds * 1000;
 /** How long the body of a call may take to arrive. */
 const bodyMs = 10_000;
 /** Whoever calls times out by itself, and hangs up: this is for where nobody notices that. */
 const timeoutLateMs = 1_000;
-const maxRemembered = 100_000;
-const maxRememberedBytes = 64_000_000;
-const maxIdLength = 64;
-const maxSignaturesLength = 4_096;
 
 /** A call that is refused: a status, and what it says. */
 class Refusal extends Error {
@@ -131,35 +115,28 @@ export function createReceiver(parts: ReceiverParts, options: ReceivingOptions):
   const signer = createSigner(attempt, keys);
   const urls = options.url === undefined ? undefined : [options.url].flat().map(normalised);
   requireInteger(attempt, "maxBodyBytes", maxBodyBytes, 1_024, maxBatchBytes);
-  /** Calls that are under way here: one that comes again waits for the same answer. */
-  const open = new Map<string, Promise<string>>();
+  const once = createOnce(store, () => {
+    const text = "The call is under way elsewhere, or its answer is gone";
+    return new Refusal(409, text, { "retry-after": "1" });
+  });
 
   async function receive(request: Request): Promise<Response> {
     if (request.method !== "POST") throw new Refusal(405, "A call is a POST", { allow: "POST" });
     if (!/^application\/json\s*(;|$)/i.test(request.headers.get("content-type") ?? "")) {
       throw new Refusal(415, "A call is application/json");
     }
-    const id = request.headers.get("webhook-id") ?? "";
-    const timestamp = request.headers.get("webhook-timestamp") ?? "";
-    const signatures = request.headers.get("webhook-signature") ?? "";
-    if (id === "" || id.length > maxIdLength || !/^\d{1,12}$/.test(timestamp) || signatures === "") {
-      throw new Refusal(401, "The call is not signed");
-    }
-    if (signatures.length > maxSignaturesLength) throw new Refusal(401, "The call has too many signatures");
-    if (Math.abs(now() / 1000 - Number(timestamp)) > toleranceSeconds) {
-      throw new Refusal(401, `The call's timestamp is more than ${toleranceSeconds} s off`);
-    }
+    const signature = readSignature(request.headers, now());
+    if (typeof signature === "string") throw new Refusal(401, signature);
     const body = await bodyOf(request);
-    if (!(await signer.verify(id, Number(timestamp), body, signatures))) {
-      throw new Refusal(401, "No signature of the call is by a known key");
-    }
+    const { id, timestamp, signatures } = signature;
+    if (!(await signer.verify(id, timestamp, body, signatures))) throw new Refusal(401, unknownSignature);
     const call = callOf(body);
     if (id !== `${call.id}.${call.fence}`) throw new Refusal(400, "The call's webhook-id is not that of its body");
     const own = urls ?? [normalised(request.url)];
     if (!own.includes(normalised(call.url))) throw new Refusal(421, "The call was made to another URL");
     const handler = registry.find(call.name, call.version);
     if (!handler) throw new Refusal(404, "There is no handler here for the call's command and version");
-    return json(await answer(id, call, handler, request.signal));
+    return json(await once(id, () => run(call, handler, request.signal)));
   }
 
   async function bodyOf(request: Request): Promise<Uint8Array<ArrayBuffer>> {
@@ -178,27 +155,6 @@ export function createReceiver(parts: ReceiverParts, options: ReceivingOptions):
       throw error instanceof Refusal ? error : new Refusal(400, "The call broke off");
     } finally {
       timer.cancel();
-    }
-  }
-
-  /** The outcome as JSON: of this run, or of the first one under this id. */
-  async function answer(id: string, call: Call, handler: Handler, signal: AbortSignal): Promise<string> {
-    const running = open.get(id);
-    if (running) return await running;
-    const work = (async () => {
-      const known = await store.begin(id, rememberMs);
-      if (known?.answer !== undefined) return known.answer;
-      if (known)
-        throw new Refusal(409, "The call is under way elsewhere, or its answer is gone", { "retry-after": "1" });
-      const text = await run(call, handler, signal);
-      await store.end(id, text, rememberMs);
-      return text;
-    })();
-    open.set(id, work);
-    try {
-      return await work;
-    } finally {
-      open.delete(id);
     }
   }
 
@@ -336,41 +292,4 @@ function problem(
     ...(instance === undefined ? {} : { instance: `urn:uuid:${instance}` }),
   });
   return new Response(text, { status, headers: { "content-type": "application/problem+json", ...common, ...headers } });
-}
-
-/** Remembers in this instance's memory: the oldest are forgotten first, of what is too much. */
-function createMemory(now: () => number): CallStore {
-  const entries = new Map<string, { readonly until: number; answer: string | undefined }>();
-  let bytes = 0;
-
-  /** Ids with their time over go, and answers of the oldest, whose ids are kept: they must not run twice. */
-  function tidy(): void {
-    for (const [id, entry] of entries) {
-      if (entry.until > now() && entries.size <= maxRemembered) break;
-      bytes -= entry.answer?.length ?? 0;
-      entries.delete(id);
-    }
-    for (const entry of entries.values()) {
-      if (bytes <= maxRememberedBytes) break;
-      bytes -= entry.answer?.length ?? 0;
-      entry.answer = undefined;
-    }
-  }
-
-  return {
-    begin(id, forMs) {
-      tidy();
-      const entry = entries.get(id);
-      if (entry) return { answer: entry.answer };
-      entries.set(id, { until: now() + forMs, answer: undefined });
-      return undefined;
-    },
-    end(id, answer) {
-      const entry = entries.get(id);
-      if (!entry) return;
-      entry.answer = answer;
-      bytes += answer.length;
-      tidy();
-    },
-  };
 }

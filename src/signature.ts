@@ -17,8 +17,19 @@ export interface Signer {
 
 export type Bytes = Uint8Array<ArrayBuffer>;
 
+/** What the headers of a signed request say; nothing of it is verified but that the time is good. */
+export interface Signature {
+  readonly id: string;
+  /** In seconds since 1970. */
+  readonly timestamp: number;
+  readonly signatures: string;
+}
+
 /** How far the clocks of the two sides may differ, either way. */
 export const toleranceSeconds = 300;
+export const unknownSignature = "No signature of the request is by a known key";
+const maxIdLength = 64;
+const maxSignaturesLength = 4_096;
 const prefix = "whsec_";
 const minKeyBytes = 24;
 const maxKeyBytes = 64;
@@ -72,6 +83,21 @@ export function createSigner(attempt: string, keys: SigningKeys): Signer {
       return false;
     },
   };
+}
+
+/** The signature of a request, to be verified over its body; a text where there is none to verify: what is wrong. */
+export function readSignature(headers: Headers, nowMs: number): Signature | string {
+  const id = headers.get("webhook-id") ?? "";
+  const timestamp = headers.get("webhook-timestamp") ?? "";
+  const signatures = headers.get("webhook-signature") ?? "";
+  if (id === "" || id.length > maxIdLength || !/^\d{1,12}$/.test(timestamp) || signatures === "") {
+    return "The request is not signed";
+  }
+  if (signatures.length > maxSignaturesLength) return "The request has too many signatures";
+  if (Math.abs(nowMs / 1000 - Number(timestamp)) > toleranceSeconds) {
+    return `The request's timestamp is more than ${toleranceSeconds} s off`;
+  }
+  return { id, timestamp: Number(timestamp), signatures };
 }
 
 function contentOf(id: string, timestamp: number, body: Bytes): Bytes {

@@ -7,7 +7,7 @@ import { type Options, parseOptions } from "./arguments.ts";
 import type { CliCommand } from "./commands.ts";
 import { MisuseError } from "./misuse.ts";
 import { nearest } from "./nearest.ts";
-import { print } from "./terminal.ts";
+import { print, truncate } from "./terminal.ts";
 
 const attempt = "Cannot print completion";
 
@@ -75,21 +75,23 @@ function describe(commands: Readonly<Record<string, CliCommand>>): Described[] {
     summary,
     takes,
     options: [
-      ...Object.entries(own as Options).map(([option, { type }]): DescribedOption => ({
-        flag: `--${option}`,
-        about: aboutOf(usage, option),
-        value: type === "boolean" ? undefined : (values[option] ?? "anything"),
-      })),
+      ...Object.entries(own as Options).map(
+        ([option, { type }]): DescribedOption => ({
+          flag: `--${option}`,
+          about: aboutOf(usage, option),
+          value: type === "boolean" ? undefined : (values[option] ?? "anything"),
+        }),
+      ),
       { flag: "--help", about: "prints how it is used", value: undefined },
     ],
   }));
 }
 
-/** What the help says of an option, as far as its first line and its first clause go. */
+/** What the help says of an option, as far as its first line goes, without its default. */
 function aboutOf(usage: string, option: string): string {
   const lines = Array.from(usage.matchAll(/^ {2}(--[a-z-]+(?:, --[a-z-]+)*) {2,}(.*)$/gm));
   const [, , text = ""] = lines.find(([, flags = ""]) => flags.split(", ").includes(`--${option}`)) ?? [];
-  return text.split(/[;:,] | [[(]/)[0]?.replace(/[,;:]$/, "") ?? "";
+  return truncate(text.replace(/ \[[^\]]*\]$/, "").replace(/[,;:]$/, ""), 70);
 }
 
 /** Options of the command line itself. */

@@ -11,7 +11,11 @@ export interface CliDatabase extends Driver {
 /** Opens what `--database` names, or else DATABASE_URL. Its driver is loaded only now: the other need not be installed. */
 export async function openDatabase(given: string | undefined): Promise<CliDatabase> {
   const target = given ?? process.env.DATABASE_URL;
-  if (!target) throw new MisuseError("Cannot open a database: neither --database nor DATABASE_URL says which");
+  if (!target) {
+    // Whoever has set it may think that it is enough.
+    const http = process.env.ORCHESTRATUM_URL ? "; this is not done over HTTP, so ORCHESTRATUM_URL does not count" : "";
+    throw new MisuseError(`Cannot open a database: neither --database nor DATABASE_URL says which${http}`);
+  }
   if (/^postgres(ql)?:\/\//.test(target)) {
     const { postgresJs } = await load(() => import("../postgres-js.ts"), "postgres");
     return postgresJs(target);

@@ -58,7 +58,17 @@ async function describe(
       info: { title: options.title ?? "Orchestratum", version: "1", description: "Commands over HTTP." },
       // Relative to where this document is.
       servers: [{ url: "." }],
-      components: { securitySchemes: { bearer: { type: "http", scheme: "bearer" } } },
+      components: {
+        securitySchemes: {
+          bearer: { type: "http", scheme: "bearer" },
+          signature: {
+            type: "apiKey",
+            in: "header",
+            name: "webhook-signature",
+            description: "By Standard Webhooks, with webhook-id and webhook-timestamp",
+          },
+        },
+      },
     },
   });
   // Without tags of the document's own it would be null.

@@ -3,19 +3,27 @@ import type { CallReceiver, Orchestrator } from "../../src/index.ts";
 import { refused } from "./problem.ts";
 import { type AnyRoute, route } from "./route.ts";
 import { anyJson, tickBody, ticked } from "./schemas.ts";
+import type { SignedTicks } from "./signed-tick.ts";
 
-export function processRoutes(orchestrator: Orchestrator, receive: CallReceiver | undefined): AnyRoute[] {
+export function processRoutes(
+  orchestrator: Orchestrator,
+  receive: CallReceiver | undefined,
+  signed: SignedTicks | undefined,
+): AnyRoute[] {
   const routes = [
     route({
       method: "POST",
       path: "/tick",
       scope: "process",
+      isSigned: signed?.admit,
       summary: "Work off what is due, and say when to come back",
       body: tickBody,
       answers: { 200: { description: "What was done", schema: ticked } },
       async handle({ c, body }) {
+        const tick = () => orchestrator.tick(body);
         try {
-          return c.json(await orchestrator.tick(body));
+          if (signed === undefined) return c.json(await tick());
+          return c.body(await signed.answer(c, tick), 200, { "Content-Type": "application/json" });
         } catch (error) {
           throw refused(error, "Cannot tick") ?? error;
         }

@@ -55,6 +55,8 @@ export interface Route<
   readonly path: string;
   /** Undefined: anybody may ask, since it says nothing. */
   readonly scope: Scope | undefined;
+  /** Whether a request is signed, which lets it in without a token. @throws Problem where it is badly signed. */
+  readonly isSigned?: ((c: Context<Env>, maxBodyBytes: number) => Promise<boolean>) | undefined;
   readonly summary: string;
   readonly params?: Params;
   readonly query?: Query;
@@ -103,10 +105,13 @@ export function mount(routes: readonly AnyRoute[], orchestrator: Orchestrator, o
       requireHost(options),
     ];
     if (isUnsafe) guards.push(requireSameSite(options));
-    if (one.scope !== undefined) guards.push(requireScope(options, one.scope));
+    const { isSigned, maxBodyBytes = usualBodyBytes } = one;
+    if (one.scope !== undefined) {
+      guards.push(requireScope(options, one.scope, isSigned && ((c) => isSigned(c, maxBodyBytes))));
+    }
     if (one.streamed) guards.push(requireMediaType(Object.keys(one.streamed)));
     else if (isUnsafe)
-      guards.push(requireMediaType(["application/json"]), limitBody(one.maxBodyBytes ?? usualBodyBytes));
+      guards.push(requireMediaType(["application/json"]), limitBody(maxBodyBytes));
     if (one.params) guards.push(validator("param", one.params, refuse("", 400)));
     if (one.query) guards.push(validator("query", one.query, refuse("", 400)));
     if (one.body) guards.push(validator("json", one.body, refuse("", 422)));
@@ -172,13 +177,13 @@ export function invalid(
 const isSegment = (key: unknown): key is { readonly key: PropertyKey } => typeof key === "object" && key !== null;
 
 /** What hono-openapi makes the document of. */
-function describe({ summary, scope, answers, page, streamed, path }: AnyRoute): MiddlewareHandler {
+function describe({ summary, scope, isSigned, answers, page, streamed, path }: AnyRoute): MiddlewareHandler {
   const [, tag = ""] = path.split("/");
   return describeRoute({
     summary,
     tags: [tag.split(".")[0] as string],
     ...(page ? { hide: true } : {}),
-    security: scope === undefined ? [] : [{ bearer: [] }],
+    security: scope === undefined ? [] : [{ bearer: [] }, ...(isSigned ? [{ signature: [] }] : [])],
     ...(scope === undefined ? {} : { "x-scope": scope }),
     ...(streamed ? { requestBody: { required: true, content: contentOf(streamed) } } : {}),
     responses: {

@@ -5,7 +5,7 @@
 import type { Hono } from "hono";
 import { isKind } from "../../src/command.ts";
 import type { AnyEventContract } from "../../src/define-event.ts";
-import type { CallReceiver, Orchestrator } from "../../src/index.ts";
+import type { CallReceiver, CallStore, Orchestrator, SigningKeys } from "../../src/index.ts";
 import { requireInteger, shown } from "../../src/limits.ts";
 import type { Authoriser } from "./authorise.ts";
 import { commandRoutes } from "./command-routes.ts";
@@ -21,6 +21,7 @@ import { pushRoutes } from "./push-routes.ts";
 import { queueRoutes } from "./queue-routes.ts";
 import { mount } from "./route.ts";
 import type { Env, SecurityOptions } from "./security.ts";
+import { createSignedTicks } from "./signed-tick.ts";
 import { streamRoutes } from "./stream-routes.ts";
 
 export interface RouterOptions extends DescriptionOptions {
@@ -36,6 +37,16 @@ export interface RouterOptions extends DescriptionOptions {
   readonly events?: readonly AnyEventContract[] | undefined;
   /** Executes what is called by signature, as `receiveCall` makes it. Without it there is no such route. @default none */
   readonly receive?: CallReceiver | undefined;
+  /**
+   * Of those who sign their ticks by Standard Webhooks, which lets them in without a token: a key, or up to eight while they
+   * are rotated. @default none: ticks need a token
+   */
+  readonly tickKeys?: SigningKeys | undefined;
+  /**
+   * Where the ids of signed ticks are remembered, to be shared by several instances.
+   * @default 100,000 ids in the memory of this instance
+   */
+  readonly tickStore?: CallStore | undefined;
 }
 
 /**
@@ -48,7 +59,7 @@ export interface RouterOptions extends DescriptionOptions {
  */
 export function router(orchestrator: Orchestrator, options: RouterOptions): Hono<Env> {
   const attempt = "Cannot mount the router";
-  const { authorise, hosts, origins, maxStreams = 1_000, events = [], receive } = options ?? {};
+  const { authorise, hosts, origins, maxStreams = 1_000, events = [], receive, tickKeys, tickStore } = options ?? {};
   if (typeof orchestrator?.push !== "function") {
     throw new TypeError(`${attempt}: an orchestrator is wanted, got ${shown(orchestrator)}`);
   }
@@ -70,6 +81,7 @@ export function router(orchestrator: Orchestrator, options: RouterOptions): Hono
   }
   requireInteger(attempt, "maxStreams", maxStreams, 1, 100_000);
 
+  const signedTicks = tickKeys === undefined ? undefined : createSignedTicks(tickKeys, tickStore);
   const security: SecurityOptions = { authorise, hosts, origins };
   const streams = new OpenStreams(maxStreams);
   const app: Hono<Env> = mount(
@@ -81,7 +93,7 @@ export function router(orchestrator: Orchestrator, options: RouterOptions): Hono
       ...eventRoutes(orchestrator, events, streams),
       ...deadLetterRoutes(orchestrator),
       ...queueRoutes(orchestrator),
-      ...processRoutes(orchestrator, receive),
+      ...processRoutes(orchestrator, receive, signedTicks),
       ...healthRoutes(orchestrator),
       descriptionRoute(() => app, orchestrator, options),
       ...pageRoutes(),

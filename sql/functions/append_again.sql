@@ -18,6 +18,8 @@ begin
     limit 1;
     if found then
       return query select reached, null::text, null::text;
+      -- The hint may have been lost with the reply.
+      return query select null::int, h.queue, h.available_at from orchestratum.event_hint(append_again.events, append_again.at) h;
       return;
     end if;
     begin

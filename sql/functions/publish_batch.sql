@@ -1,9 +1,9 @@
--- Publishes events to no stream, and pushes their deliveries. Answers the ids that were new; rows without an id tell what to hint at.
+-- Publishes events to no stream, and pushes their deliveries. Answers what to hint at.
 -- events: as append takes them. `repeat` says that some may have been published before (a reply was lost, or the caller chose the id): such
--- an event is left as it is, and delivers nothing again. Of another topic or other data it is a mistake of the caller's, and the whole call
+-- an event is left as it is, and delivers nothing again; its deliveries are hinted at, since that hint may have been lost, too. Of another topic or other data it is a mistake of the caller's, and the whole call
 -- is refused (SQLSTATE OR002).
 create function orchestratum.publish_batch(events json, repeat boolean default false, at timestamptz default clock_timestamp())
-returns table (id text, queue text, available_at text)
+returns table (queue text, available_at text)
 language plpgsql volatile
 set enable_seqscan = off set enable_bitmapscan = off set jit = off
 as $f$
@@ -16,9 +16,7 @@ declare
 begin
   if not publish_batch.repeat then
     return query
-    select e.id, null::text, null::text from json_to_recordset(publish_batch.events) as e (id text);
-    return query
-    select null::text, a.queue, a.available_at
+    select a.queue, a.available_at
     from orchestratum.append(null, null, publish_batch.events, publish_batch.at) a
     where a.version is null;
     return;
@@ -58,13 +56,14 @@ begin
       using errcode = 'OR002', detail = twin::text;
   end if;
 
-  return query select f::text, null::text, null::text from unnest(fresh) f;
-  if cardinality(fresh) > 0 then
-    return query select null::text, h.queue, h.available_at from orchestratum.reader_hint(publish_batch.at) h;
+  if cardinality(fresh) < json_array_length(publish_batch.events) then
+    return query select h.queue, h.available_at from orchestratum.event_hint(publish_batch.events, publish_batch.at) h;
+  else
+    return query select h.queue, h.available_at from orchestratum.reader_hint(publish_batch.at) h;
   end if;
   if subscribed and cardinality(fresh) > 0 then
     return query
-    select null::text, d.queue, d.available_at
+    select d.queue, d.available_at
     from orchestratum.deliver((
       select json_agg(e.value order by e.place)
       from (

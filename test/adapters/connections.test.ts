@@ -1,81 +1,22 @@
 /**
- * What lies between a driver and its database: connections that fall silent, a pooler in transaction mode, TLS and
- * passwords. For each driver that has connections.
+ * What lies between a driver and its database: connections that fall silent, TLS and passwords. For each driver that has connections.
  */
 
 import { execFileSync } from "node:child_process";
 import { chmodSync, chownSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Pool } from "pg";
-import postgres from "postgres";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import { nodePostgres } from "../../adapters/node-postgres.ts";
 import { postgresJs } from "../../adapters/postgres-js.ts";
-import { createOrchestrator, type Driver, defineCommand, migrate, type Observation } from "../../src/index.ts";
+import { createOrchestrator, migrate, type Observation } from "../../src/index.ts";
 import { createDatabase, type Database, withServer } from "../database.ts";
 import { halfOpenProxy } from "../half-open.ts";
-import { startPgBouncer } from "../pgbouncer.ts";
 import { startPostgres } from "../postgres.ts";
 import { unprivilegedUser } from "../unprivileged-user.ts";
+import { drivers, working } from "./open-connections.ts";
 
-interface Options {
-  readonly listen?: string | false;
-  readonly prepare?: boolean;
-  /** The certificate of whoever signed the server's. */
-  readonly ca?: string;
-}
-
-type Opened = Driver & { close(): Promise<unknown> };
-
-/** Once by a URL, and once around a pool of the caller's. */
-const drivers: Readonly<Record<string, (url: string, options?: Options) => Opened>> = {
-  "postgres.js": (url, { ca, ...options } = {}) =>
-    postgresJs(url, { max: 4, ...options, ...(ca ? { ssl: { ca } } : {}) } as { max: number; listen?: string }),
-  "postgres.js, a pool of the caller's": (url, { ca, listen, prepare = true } = {}) => {
-    const pool = postgres(url, { max: 4, prepare, fetch_types: false, ...(ca ? { ssl: { ca } } : {}) });
-    const driver = listen === false ? postgresJs(pool, { listen }) : postgresJs(pool, listen ? { listen } : {});
-    return { ...driver, close: () => pool.end({ timeout: 0 }) };
-  },
-  "node-postgres": (url, { ca, ...options } = {}) =>
-    nodePostgres(url, { max: 4, ...options, ...(ca ? { ssl: { ca } } : {}) } as { max: number; listen?: string }),
-  "node-postgres, a pool of the caller's": (url, { ca, listen, prepare = true } = {}) => {
-    const pool = new Pool({ connectionString: url, max: 4, ...(ca ? { ssl: { ca } } : {}) });
-    const options = { prepare };
-    const driver =
-      listen === false
-        ? nodePostgres(pool, { ...options, listen })
-        : nodePostgres(pool, listen ? { ...options, listen } : options);
-    return { ...driver, close: () => pool.end() };
-  },
-};
 const each = Object.entries(drivers);
 const own = each.filter(([name]) => !name.includes(","));
-
-/** An orchestrator with a worker that begins at once, whose polls come too late for any test. */
-async function working(database: Driver, queue: string, observations: Observation[] = []) {
-  const job = defineCommand({ name: "job", queue });
-  const orchestrator = createOrchestrator({
-    database,
-    handlers: [job.handle(() => {})],
-    observe: (observation) => void observations.push(observation),
-  });
-  const worker = orchestrator.startWorker({ queues: [queue], pollIntervalMs: 600_000, leaseMs: 6_000 });
-  await worker.started;
-  return {
-    orchestrator,
-    job,
-    async runsOne(input: number) {
-      const { id } = await orchestrator.push(job(input));
-      expect(await orchestrator.waitFor(id, { timeoutMs: 30_000 })).toMatchObject({
-        status: "succeeded",
-      });
-    },
-    async stop() {
-      await orchestrator.stop({ graceMs: 0 });
-    },
-  };
-}
 
 let database: Database;
 beforeAll(async () => {
@@ -143,67 +84,6 @@ describe("half-open connections", () => {
     await other.stop();
     await worker.stop();
     await driver.close();
-  });
-});
-
-describe("PgBouncer in transaction mode", () => {
-  const open = (name: string, url: string, options: Options) =>
-    (drivers[name] as NonNullable<(typeof drivers)[string]>)(url, options);
-  const cases: readonly [string, string, Options][] = [
-    ["postgres.js, unprepared", "postgres.js", { prepare: false }],
-    ["node-postgres, unprepared", "node-postgres", { prepare: false }],
-    ["node-postgres, as it is", "node-postgres", {}],
-  ];
-
-  test.each(cases)(
-    "%s: everything works, and that notifications do not arrive is said once",
-    async (name, driver, options) => {
-      const queue = `pooled_${name.replaceAll(/\W/g, "_").toLowerCase()}`;
-      await using pooler = await startPgBouncer(database.url);
-      const pooled = open(driver, pooler.url, options);
-      await migrate(pooled, { schema: queue });
-      // On each of the pooler's connections to the server, in turns.
-      for (let round = 0; round < 5; round += 1) {
-        const rows = await Promise.all(
-          [1, 2, 3, 4].map((n) => pooled.query("select $1::int as n from pg_sleep(0.05)", [n])),
-        );
-        expect(rows).toEqual([1, 2, 3, 4].map((n) => [{ n }]));
-      }
-      const observations: Observation[] = [];
-      const worker = await working(pooled, queue, observations);
-      await vi.waitFor(() => expect(observations).toContainEqual({ type: "listening", proven: false }), {
-        timeout: 10_000,
-      });
-      await Promise.all(Array.from({ length: 40 }, (_, index) => worker.runsOne(index)));
-      const ofOthers = await database.sql<{ id: string }[]>`
-      select orchestratum.push('job', '7'::json, ${`{"queue": "${queue}"}`}::text::json)::text as id`;
-      worker.orchestrator.wake([queue]);
-      expect(await worker.orchestrator.waitFor(ofOthers[0]?.id ?? "")).toMatchObject({ status: "succeeded" });
-      expect(observations.filter(({ type }) => type === "listening")).toHaveLength(1);
-      await worker.stop();
-      await pooled.close();
-    },
-  );
-
-  test.each(cases)("%s: a direct connection to listen on brings notifications", async (name, driver, options) => {
-    const queue = `direct_${name.replaceAll(/\W/g, "_").toLowerCase()}`;
-    await using pooler = await startPgBouncer(database.url);
-    const pooled = open(driver, pooler.url, { ...options, listen: database.url });
-    const observations: Observation[] = [];
-    const worker = await working(pooled, queue, observations);
-    await vi.waitFor(() => expect(observations).toContainEqual({ type: "listening", proven: true }), {
-      timeout: 10_000,
-    });
-    // Pushed elsewhere, through the pooler: only a notification tells of it.
-    const elsewhere = open(driver, pooler.url, { ...options, listen: false });
-    expect(elsewhere.listen).toBe(undefined);
-    const other = createOrchestrator({ database: elsewhere, commands: [worker.job] });
-    const { id } = await other.push(worker.job(3));
-    expect(await worker.orchestrator.waitFor(id, { timeoutMs: 30_000 })).toMatchObject({ status: "succeeded" });
-    await other.stop();
-    await worker.stop();
-    await elsewhere.close();
-    await pooled.close();
   });
 });
 
