@@ -159,6 +159,12 @@ export interface EdgeObject {
   alarm(): Promise<void>;
 }
 
+/** For the list of workers: `Cloudflare-Workers`, say. */
+function platform(): { runtime?: string } {
+  const { navigator } = globalThis as { navigator?: { userAgent?: string } };
+  return navigator?.userAgent === undefined ? {} : { runtime: navigator.userAgent };
+}
+
 /** An object that nobody asks is put away after ten seconds; an alarm before that keeps it. */
 const alarmMs = 5_000;
 
@@ -211,7 +217,7 @@ export function edgeObject<Env = unknown>(
     async #open(): Promise<Opened> {
       try {
         const opened = await open(this.#env);
-        opened.orchestrator.startWorker(worker);
+        opened.orchestrator.startWorker({ ...platform(), ...worker });
         return opened;
       } catch (error) {
         this.#opened = undefined;

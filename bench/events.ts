@@ -143,7 +143,10 @@ async function measure(
   args: readonly string[],
 ): Promise<void> {
   const before = await serverCpuSeconds(sql);
-  const taken = (await startProgram(program, [url, String(count), ...args], limitMs).result) as Taken;
+  // By its name its connections are known: what a process of the server has taken is only sure when it has ended.
+  const named = `${url}?application_name=measured`;
+  const taken = (await startProgram(program, [named, String(count), ...args], limitMs).result) as Taken;
+  while ((await sql`select from pg_stat_activity where application_name = 'measured'`).length > 0);
   const after = await serverCpuSeconds(sql);
   const server = before === undefined || after === undefined ? 0 : after - before;
   const rate = count / taken.seconds;

@@ -7,6 +7,7 @@ import { events } from "./events.ts";
 import { isMet, type Ratio } from "./figures.ts";
 import { type Ground, installPeers, prepareGround } from "./ground.ts";
 import { history } from "./history.ts";
+import { http } from "./http.ts";
 import { latency } from "./latency.ts";
 import { endPrograms } from "./program.ts";
 import { showProgress } from "./progress.ts";
@@ -21,6 +22,7 @@ Benchmarks (all of them where none is named):
   latency    from the reply to a push to the handler's start
   snapshot   claims while another session holds a snapshot open
   events     published, delivered, appended, placed and read; only where it is named
+  http       pushes and questions over HTTP beside those in process, and 1,000 open event streams; only where it is named
   history    get, list, timeline and stats with ten million finished commands beside ten thousand; only where it is
              named, since it writes them first: minutes, and some gigabytes of disk
 
@@ -37,13 +39,16 @@ Examples:
   npm run bench -- drain --rounds 9
   npm run bench -- drain --every-setting --rounds 3
   npm run bench -- latency snapshot
-  npm run bench -- events
+  npm run bench -- events http
   npm run bench -- --history 10000000`;
 
-type Name = "drain" | "latency" | "snapshot" | "events" | "history";
+type Name = "drain" | "latency" | "snapshot" | "events" | "http" | "history";
 type Benchmark = (ground: Ground, options: { everySetting: boolean; count?: number }) => Promise<Ratio[]>;
-const benchmarks: Readonly<Record<Name, Benchmark>> = { drain, latency, snapshot, events, history };
-const defaultRounds: Readonly<Record<Name, number>> = { drain: 5, latency: 3, snapshot: 1, events: 3, history: 3 };
+const benchmarks: Readonly<Record<Name, Benchmark>> = { drain, latency, snapshot, events, http, history };
+const defaultRounds: Readonly<Record<Name, number>> = {
+  ...{ drain: 5, latency: 3, snapshot: 1 },
+  ...{ events: 3, http: 3, history: 3 },
+};
 /** Those that run where none is named. */
 const usual: readonly Name[] = ["drain", "latency", "snapshot"];
 

@@ -3,7 +3,7 @@
  * found here, before any I/O, and the data is written down before its schema sees it.
  */
 import type { Metadata } from "./command.ts";
-import { isEventContract, isNewEvent, type NewEvent } from "./define-event.ts";
+import { type AnyEventContract, isEventContract, isNewEvent, type NewEvent } from "./define-event.ts";
 import { encodeMetadata, issuesOf, isWalkable, merged } from "./encode-command.ts";
 import { type JsonText, toJson, utf8Bytes } from "./json.ts";
 import { maxEventBytes, shown } from "./limits.ts";
@@ -16,7 +16,7 @@ export interface EncodedEvent {
   readonly topic: string;
   /** One object with the keys id, topic, data (or null_data) and metadata. */
   readonly json: string;
-  /** The size of `json` as UTF-8. */
+  /** The size of `json` as UTF-8, or some more. */
   readonly bytes: number;
   /** Whether the caller chose the id: such an event may be a repeat, and is never put into a batch with others. */
   readonly chosenId: boolean;
@@ -51,6 +51,21 @@ export class InvalidDataError extends Error {
 
 const noData: JsonText = { json: "", bytes: 0 };
 
+/** What an event's JSON has beside its topic, data and metadata: keys, punctuation and two ids, all of ASCII. */
+const frameBytes = 160;
+/** Topics as they are written, with their sizes: there are few, and they come again with every event. */
+const writtenTopics = new WeakMap<AnyEventContract, JsonText>();
+
+function writtenTopic(contract: AnyEventContract): JsonText {
+  let written = writtenTopics.get(contract);
+  if (written === undefined) {
+    const json = JSON.stringify(contract.topic);
+    written = { json, bytes: utf8Bytes(json) };
+    writtenTopics.set(contract, written);
+  }
+  return written;
+}
+
 /**
  * Validates an event and writes it as JSON; answers at once where the schema does.
  *
@@ -81,14 +96,16 @@ export function encodeEvent(event: NewEvent, options: EncodeEventOptions = {}): 
     if (text.issues !== undefined || issues.length > 0) {
       throw new InvalidDataError(topic, merged(text.issues ?? [], issues));
     }
-    let json = `{"id":"${id}","topic":${JSON.stringify(topic)}`;
+    const written = writtenTopic(contract);
+    let json = `{"id":"${id}","topic":${written.json}`;
     if (options.parentId !== undefined) json += `,"parent_id":"${options.parentId}"`;
     // In a row of json_to_recordset JSON's null would be no data at all.
     if (text.json === "null") json += ',"null_data":true';
     else if (text.json !== "") json += `,"data":${text.json}`;
     if (metadata !== undefined) json += `,"metadata":${metadata.json}`;
     json += "}";
-    return { id, topic, json, bytes: utf8Bytes(json), chosenId };
+    const bytes = frameBytes + written.bytes + text.bytes + (metadata?.bytes ?? 0);
+    return { id, topic, json, bytes, chosenId };
   };
 
   if (contract.data === undefined || !isWalkable(text)) return encoded([]);
@@ -115,7 +132,9 @@ export async function encodeEvents(
     for (const earlier of encoding) if (earlier instanceof Promise) earlier.catch(() => {});
     throw error;
   }
-  const encoded = await Promise.all(encoding);
+  // Most schemas answer at once, and then there is nothing to wait for.
+  const isLate = encoding.some((one) => one instanceof Promise);
+  const encoded = isLate ? await Promise.all(encoding) : (encoding as EncodedEvent[]);
   const ids = new Set(encoded.map(({ id }) => id));
   if (ids.size < encoded.length) throw new TypeError(`${attempt}: two of the events have one id`);
   return encoded;

@@ -3,6 +3,7 @@ export type { Asking } from "./asking.ts";
 export type { Backoff, BackoffOptions } from "./backoff.ts";
 export type { FilterOptions, FilterResult } from "./by-filter.ts";
 export { type CallEndpointOptions, callEndpoint, type EndpointCall, type Fetch } from "./call-endpoint.ts";
+export type { CallStore } from "./call-store.ts";
 export type { CancelResult } from "./cancel.ts";
 export type { Chain } from "./chain.ts";
 export { type Clock, systemClock, type Timer } from "./clock.ts";

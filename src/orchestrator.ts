@@ -263,16 +263,21 @@ export function createOrchestrator(options: OrchestratorOptions): Orchestrator {
   async function waitForMany(ids: readonly string[], waitOptions: WaitOptions = {}): Promise<CommandOutcome[]> {
     for (const id of ids) requireId("Cannot wait", id);
     const { signal, ...others } = waitOptions;
-    // Whoever waits for all has no use for the rest once one cannot be waited for.
-    const controller = new AbortController();
-    const abort = () => controller.abort(signal?.reason);
+    // Whoever waits for all has no use for the rest once one cannot be waited for. A signal each: platforms take a signal
+    // that more than ten listen to for a leak.
+    const controllers = ids.map(() => new AbortController());
+    const abort = () => {
+      for (const controller of controllers) controller.abort(signal?.reason);
+    };
     if (signal?.aborted) abort();
     signal?.addEventListener("abort", abort, { once: true });
     try {
-      return await Promise.all(ids.map((id) => waitForOne(id, { ...others, signal: controller.signal })));
+      return await Promise.all(
+        ids.map((id, place) => waitForOne(id, { ...others, signal: (controllers[place] as AbortController).signal })),
+      );
     } finally {
       signal?.removeEventListener("abort", abort);
-      controller.abort();
+      abort();
     }
   }
 

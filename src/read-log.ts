@@ -74,12 +74,11 @@ export function createLogReader(database: Database): LogReader {
 
   async function readOnce(after: number, limit: number, pattern: string | null): Promise<RowPage> {
     const found = await database.run<EventRow | EndRow>("readLog", [String(after), limit, pattern, maxScanned]);
-    const end = found.find((row): row is EndRow => row.id === null);
-    return {
-      rows: found.filter((row): row is EventRow => row.id !== null),
-      position: end?.event_position ? Number(end.event_position) : after,
-      more: end?.more ?? false,
-    };
+    // The last row says how far; where it leaves that open, it is as far as the event before it.
+    const end = found.pop() as EndRow;
+    const rows = found as EventRow[];
+    const reached = end.event_position ?? rows.at(-1)?.event_position;
+    return { rows, position: reached ? Number(reached) : after, more: end.more };
   }
 
   return {

@@ -57,17 +57,17 @@ export class InvalidEventError extends Error {
   }
 }
 
-export function recordedEvent(row: EventRow): RecordedEvent {
+export function recordedEvent(row: EventRow, appendedAt: Date = parseTime(row.appended_at)): RecordedEvent {
   const metadata = row.metadata === null ? undefined : (JSON.parse(row.metadata) as Metadata | null);
   return {
     id: row.id,
     topic: row.topic,
     data: row.data === null ? undefined : JSON.parse(row.data),
-    metadata: { correlationId: row.id, ...metadata },
+    metadata: metadata ? { correlationId: row.id, ...metadata } : { correlationId: row.id },
     stream: row.stream ?? undefined,
     version: row.version ?? undefined,
     position: row.event_position === undefined || row.event_position === null ? undefined : Number(row.event_position),
-    appendedAt: parseTime(row.appended_at),
+    appendedAt,
   };
 }
 
@@ -98,8 +98,14 @@ export function requireParsers(attempt: string, events: unknown): EventParsers {
 /** @throws InvalidEventError for the first whose data its contract refuses. */
 export async function parseEvents(rows: readonly EventRow[], parsers: EventParsers): Promise<RecordedEvent[]> {
   const events: RecordedEvent[] = [];
+  // Events of one statement have one time: a text that was just parsed is not parsed again.
+  let [timeText, time] = ["", 0];
   for (const row of rows) {
-    const event = recordedEvent(row);
+    if (row.appended_at !== timeText) {
+      timeText = row.appended_at;
+      time = parseTime(timeText).getTime();
+    }
+    const event = recordedEvent(row, new Date(time));
     const schema = parsers.get(event.topic)?.data;
     if (schema === undefined) {
       events.push(event);

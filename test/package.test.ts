@@ -93,6 +93,14 @@ test("a project that its init writes runs once it is installed, and the command 
   expect(JSON.parse(status.stdout)).toMatchObject({ id, name: "greet", status: "succeeded" });
 }, 60_000);
 
+test("its command line serves where the router's packages are, and names them where they are not", async () => {
+  const bin = join(folder, "node_modules/.bin/orchestratum");
+  await expect(execute(bin, ["serve", "handlers.js"], { cwd: folder })).rejects.toMatchObject({
+    code: 1,
+    stderr: expect.stringMatching(/^Cannot serve: package ".*" is not installed; run `npm install hono hono-openapi /),
+  });
+});
+
 test("nothing but its entry points can be imported", async () => {
   writeFileSync(join(folder, "deep.js"), `import "orchestratum/dist/src/worker.js";\n`);
   await expect(node(["deep.js"])).rejects.toMatchObject({

@@ -74,7 +74,8 @@ const matrix: readonly (readonly [what: string, may: readonly Name[], deed: Deed
     "wait for an end",
     ["producer", "worker", "owner"],
     async ({ waitFor }) => {
-      await waitFor(waiting, { timeoutMs: 50 }).catch((error: Error & { code?: string }) => {
+      // Long enough for a refusal to arrive on a busy machine.
+      await waitFor(waiting, { timeoutMs: 2_000 }).catch((error: Error & { code?: string }) => {
         if (error.code !== "ORCHESTRATUM_WAIT_TIMEOUT") throw error;
       });
     },

@@ -6,7 +6,6 @@
 import { type Options, parseOptions } from "./arguments.ts";
 import type { CliCommand } from "./commands.ts";
 import { MisuseError } from "./misuse.ts";
-import { nearest } from "./nearest.ts";
 import { print, truncate } from "./terminal.ts";
 
 const attempt = "Cannot print completion";
@@ -38,9 +37,7 @@ Examples:
       }
       const script = Object.hasOwn(scripts, shell) ? scripts[shell] : undefined;
       if (script === undefined) {
-        const near = nearest(shell, names);
-        const hint = near === undefined ? "" : `; did you mean "${near}"?`;
-        throw new MisuseError(`${attempt}: the shell must be one of ${names.join(", ")}, got "${shell}"${hint}`);
+        throw new MisuseError(`${attempt}: the shell must be one of ${names.join(", ")}, got "${shell}"`);
       }
       await print(script(describe(commandsOf())));
     },

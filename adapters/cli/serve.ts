@@ -58,9 +58,9 @@ Examples:
     const { values, positionals } = parseOptions(attempt, args, options);
     const port = readInteger(attempt, "--port", values.port, 0, 65_535) ?? 8080;
     const { hostname = "127.0.0.1" } = values;
+    const { router, tokenAuthoriser } = await loadRouter();
     await withModule(attempt, positionals, values, async (loaded) => {
       const { orchestrator, exported } = loaded;
-      const { router, tokenAuthoriser } = await loadRouter();
       const app = checked(() =>
         router(orchestrator, {
           authorise: authoriserOf(exported, tokenAuthoriser),

@@ -17,7 +17,7 @@ const maxTroubles = 10;
 
 const finals: readonly CommandStatus[] = ["succeeded", "failed", "cancelled", "timed_out", "not_found"];
 
-/** Commands that ended, in the order of their ends; `skipped`: there were more before them, too many to read. */
+/** Commands that ended, in the order of their ends; `skipped`: there were more before them, too many to read at once. */
 export interface Ended {
   readonly commands: readonly CommandSummary[];
   readonly skipped: boolean;
@@ -73,7 +73,10 @@ export function createEndedFeed(orchestrator: Pick<Orchestrator, "list" | "repor
   const poller = createPoller({
     isWanted: () => watchers.size > 0,
     async poll() {
-      const { commands, skipped } = await read(horizon());
+      const known = newest;
+      const { commands, skipped: isCut } = await read(horizon());
+      // What was cut off is no loss where it is of the overlap alone, which was read before.
+      const skipped = isCut && (commands[0]?.finishedAt?.getTime() ?? 0) >= known;
       const fresh = commands.filter((command) => !told.has(keyOf(command)));
       for (const command of fresh) note(command);
       for (const [key, at] of told) if (at < horizon()) told.delete(key);

@@ -1,6 +1,7 @@
 /**
- * Statistics in Prometheus' text format. All of them are gauges: what is counted is of the last 24 hours, and goes down
- * again. Workers are left out, since each start would make a series.
+ * Statistics in Prometheus' text format. There are no counters: what is counted is of the last 24 hours, and goes down
+ * again. Percentiles are summaries, for a gauge may have no label `quantile`; sums and counts, which would have to grow for
+ * ever, are left out of them. Workers are left out, since each start would make a series.
  */
 import type { Durations, Figures, Stats } from "../../src/index.ts";
 
@@ -9,33 +10,39 @@ type Labels = Readonly<Record<string, string>>;
 interface Metric {
   readonly name: string;
   readonly help: string;
+  readonly type: "gauge" | "summary";
   samples(figures: Figures, at: Date): readonly (readonly [Labels, number])[];
 }
 
 const metrics: readonly Metric[] = [
   {
     name: "orchestratum_live_commands",
+    type: "gauge",
     help: "Commands that have not finished.",
     samples: ({ scheduled, pending, running }) => byStatus({ scheduled, pending, running }),
   },
   {
     name: "orchestratum_ended_commands_last_day",
+    type: "gauge",
     help: "Commands that ended within the last 24 hours.",
     samples: ({ finished, failed, cancelled }) => byStatus({ succeeded: finished, failed, cancelled }),
   },
   {
     name: "orchestratum_oldest_pending_seconds",
+    type: "gauge",
     help: "How long the pending command has been due that has been due for longest.",
     samples: ({ oldestDueAt }, at) =>
       oldestDueAt === undefined ? [] : [[{}, Math.max(at.getTime() - oldestDueAt.getTime(), 0) / 1_000]],
   },
   {
-    name: "orchestratum_waiting_seconds_last_day",
+    name: "orchestratum_waiting_last_day_seconds",
+    type: "summary",
     help: "From when a command was wanted until its last attempt began.",
     samples: ({ waiting }) => quantiles(waiting),
   },
   {
-    name: "orchestratum_execution_seconds_last_day",
+    name: "orchestratum_execution_last_day_seconds",
+    type: "summary",
     help: "From when the last attempt of a command began until it ended.",
     samples: ({ execution }) => quantiles(execution),
   },
@@ -56,14 +63,14 @@ function quantiles(durations: Durations | undefined): readonly (readonly [Labels
 /** Every metric by queue, and under a name of its own by command. */
 export function metricsText({ at, queues, names }: Stats): string {
   const lines: string[] = [];
-  for (const { name, help, samples } of metrics) {
-    lines.push(`# HELP ${name} ${help}`, `# TYPE ${name} gauge`);
+  for (const { name, help, type, samples } of metrics) {
+    lines.push(`# HELP ${name} ${help}`, `# TYPE ${name} ${type}`);
     for (const figures of queues) {
       for (const [labels, value] of samples(figures, at))
         lines.push(sample(name, { queue: figures.queue, ...labels }, value));
     }
     const named = name.replace("orchestratum_", "orchestratum_name_");
-    lines.push(`# HELP ${named} ${help}`, `# TYPE ${named} gauge`);
+    lines.push(`# HELP ${named} ${help}`, `# TYPE ${named} ${type}`);
     for (const figures of names) {
       for (const [labels, value] of samples(figures, at))
         lines.push(sample(named, { name: figures.name, ...labels }, value));

@@ -110,8 +110,7 @@ export function mount(routes: readonly AnyRoute[], orchestrator: Orchestrator, o
       guards.push(requireScope(options, one.scope, isSigned && ((c) => isSigned(c, maxBodyBytes))));
     }
     if (one.streamed) guards.push(requireMediaType(Object.keys(one.streamed)));
-    else if (isUnsafe)
-      guards.push(requireMediaType(["application/json"]), limitBody(maxBodyBytes));
+    else if (isUnsafe) guards.push(requireMediaType(["application/json"]), limitBody(maxBodyBytes));
     if (one.params) guards.push(validator("param", one.params, refuse("", 400)));
     if (one.query) guards.push(validator("query", one.query, refuse("", 400)));
     if (one.body) guards.push(validator("json", one.body, refuse("", 422)));

@@ -22,7 +22,7 @@ export interface SignedTicks {
 }
 
 export function createSignedTicks(keys: SigningKeys, store: CallStore = createMemory(Date.now)): SignedTicks {
-  const signer = createSigner("Cannot mount the router: tickKeys", keys);
+  const signer = createSigner("Cannot mount the router with tickKeys", keys);
   const once = createOnce(store, () => {
     const detail = "The tick of this webhook-id is under way elsewhere, or has failed: send another id";
     return new Problem(409, "conflict", { detail, headers: { "Retry-After": "1" } });

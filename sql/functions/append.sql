@@ -14,10 +14,18 @@ as $f$
 #variable_conflict use_column
 declare
   size int := json_array_length(events);
-  into_slot smallint := orchestratum.event_slot(at);
-  subscribed boolean := exists (select from orchestratum.subscription_pattern);
+  into_slot smallint;
+  subscribed boolean;
+  followed boolean;
   reached int;
 begin
+  select
+    case when s.keep_events is null then 0 else orchestratum.event_slot(append.at) end,
+    exists (select from orchestratum.subscription_pattern),
+    exists (select from orchestratum.reader)
+  into into_slot, subscribed, followed
+  from orchestratum.setting s;
+
   with created as (
     insert into orchestratum.stream as s (name, version)
     select append.stream, size where append.stream is not null and coalesce(append.expected_version, 0) = 0
@@ -58,7 +66,9 @@ begin
   end if;
   version := reached;
   return next;
-  return query select null::int, h.queue, h.available_at from orchestratum.reader_hint(append.at) h;
+  if followed then
+    return query select null::int, h.queue, h.available_at from orchestratum.reader_hint(append.at) h;
+  end if;
   if subscribed then
     return query
     select null::int, d.queue, d.available_at from orchestratum.deliver(append.events, append.stream, nullif(reached, 0), append.at) d;

@@ -109,6 +109,8 @@ test("what init writes runs, and the command line works on its directory", async
   expect(pushed).toMatchObject({ code: 0, stderr: "" });
   const waiting = await orchestratum(["push", "greet", "{}", "--wait", ...data]);
   expect(waiting).toMatchObject({ code: 2, stderr: expect.stringContaining("would wait for ever") });
+  const tailed = await orchestratum(["tail", ...data]);
+  expect(tailed).toMatchObject({ code: 2, stderr: expect.stringContaining("in a directory nothing ends meanwhile") });
   const listed = await orchestratum(["list", "--json", ...data]);
   const statuses = JSON.parse(listed.stdout).commands.map((command: { status: string }) => command.status);
   expect(statuses).toEqual(["pending", "succeeded"]);

@@ -413,11 +413,3 @@ test.each<[string[], string, Record<string, string>?]>([
   expect(stderr).not.toContain(secret);
   expect(requests).toEqual([]);
 });
-
-test("tail does not wait for what cannot happen: nothing ends in a directory that no worker can have open", async () => {
-  const env = { DATABASE_URL: "data" };
-  expect((await run(["migrate"], { env })).code).toBe(0);
-  expect(await run(["tail"], { env })).toMatchObject({
-    ...{ code: 2, stderr: expect.stringContaining("no worker can have it open") },
-  });
-});

@@ -32,7 +32,7 @@ afterEach(() => {
 
 /** Starts the command line as a process of its own, as `npx orchestratum` would. */
 function start(args: string[], environment: Record<string, string> = {}) {
-  const { DATABASE_URL: _, ...inherited } = process.env;
+  const { DATABASE_URL: _, ORCHESTRATUM_URL: __, ...inherited } = process.env;
   const child = spawn(process.execPath, ["--import", import.meta.resolve("tsx"), main, ...args], {
     cwd: folder,
     env: { ...inherited, TSX_TSCONFIG_PATH: join(checkout, "tsconfig.json"), ...environment },
@@ -58,7 +58,7 @@ test("orchestratum --help shows the commands, and each command's --help its exam
   expect(general).toMatchObject({ code: 0, stderr: "" });
   const listed = Array.from(general.stdout.matchAll(/^ {2}([a-z]+) +[a-z]/gm), ([, name]) => name as string);
   const commands = listed.filter((name) => name !== "orchestratum");
-  expect(commands).toHaveLength(18);
+  expect(commands).toHaveLength(21);
   for (const command of commands) {
     const { code, stdout } = await run([command, "--help"]);
     expect({ command, code }).toEqual({ command, code: 0 });

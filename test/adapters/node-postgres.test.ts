@@ -112,13 +112,14 @@ test("nodePostgres() cancels a statement whose signal aborts, and gives its conn
   const statement = driver.query("select pg_sleep($1::int) as slept", [600], { signal: controller.signal });
   const cancelled = expect(statement).rejects.toMatchObject({ code: "57014" });
   await vi.waitFor(async () => {
-    const running = database.sql`select from pg_stat_activity where state = 'active' and query like '%as slept'`;
+    const running = database.sql`select from pg_stat_activity where wait_event = 'PgSleep' and query like '%as slept'`;
     expect(await running).toHaveLength(1);
   });
   const before = pool.totalCount;
   controller.abort(reason);
   await cancelled;
-  expect(pool.totalCount).toBe(before - 1);
+  // Others may have been idle for too long meanwhile.
+  expect(pool.totalCount).toBeLessThan(before);
   await expect(driver.query("select 1", [], { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
 });
 

@@ -9,7 +9,6 @@ import {
   type Driver,
   defineCommand,
   type Observation,
-  type Orchestrator,
 } from "../../src/index.ts";
 
 export interface Options {

@@ -30,7 +30,8 @@ test("Node.js, Deno, Bun and workerd drain one queue together from one source fi
     const orchestrator = createOrchestrator({ database: postgresJs(database.sql), commands: [greet] });
     const shares = () => database.sql<{ by: string; count: number }[]>`
       select output ->> 'by' as by, count(*)::int from orchestratum.history group by 1 order by 1`;
-    const live = async () => (await orchestrator.counts({ finished: false })).reduce((sum, { count }) => sum + count, 0);
+    const live = async () =>
+      (await orchestrator.counts({ finished: false })).reduce((sum, { count }) => sum + count, 0);
     const tick = async () => expect(await edge.scheduled({ cron: "* * * * *" })).toMatchObject({ outcome: "ok" });
     const batch = 1_000;
     let pushed = 0;

@@ -8,6 +8,9 @@ import { type Program, runtimes, startProgram } from "./runtimes.ts";
 
 const hold = defineCommand({ name: "hold", timeoutMs: 600_000, retries: 5 });
 
+const token = "token-of-the-test-0123456789";
+const headers = { Authorization: `Bearer ${token}`, "Content-Type": "application/json" };
+
 let database: Database;
 beforeAll(async () => {
   database = await createDatabase({ max: 4 });
@@ -22,7 +25,7 @@ afterEach(async () => {
 /** With no other permission than docs/runtimes.md names. */
 function startWorker(runtime: string, served: "health" | "router"): Program {
   const program = startProgram(runtime, "test/matrix/worker-program.ts", {
-    args: [database.url, served],
+    args: [database.url, served, token],
     permissions: [
       `--allow-net=${new URL(database.url).host},127.0.0.1:0`,
       "--allow-env=PG*",
@@ -34,7 +37,8 @@ function startWorker(runtime: string, served: "health" | "router"): Program {
   return program;
 }
 
-const addressOf = async (program: Program): Promise<string> => (await program.said("listening ")).split(" ")[1] as string;
+const addressOf = async (program: Program): Promise<string> =>
+  (await program.said("listening ")).split(" ")[1] as string;
 
 describe.each(runtimes)("runWorker() on %s", (runtime) => {
   test("drains on the first signal, is not ready meanwhile, and ends with code 0", async () => {
@@ -73,7 +77,9 @@ describe.each(runtimes)("runWorker() on %s", (runtime) => {
     const { id } = await orchestrator.push(hold(database.url));
     await program.said("holding");
     program.child.kill("SIGINT");
-    await vi.waitFor(async () => expect((await fetch(`${address}/health/ready`)).status).toBe(503), { timeout: 20_000 });
+    await vi.waitFor(async () => expect((await fetch(`${address}/health/ready`)).status).toBe(503), {
+      timeout: 20_000,
+    });
     program.child.kill("SIGTERM");
     expect(await program.ended).toBe(0);
     expect(await orchestrator.get(id)).toMatchObject({ status: "pending", attempt: 0 });
@@ -88,12 +94,12 @@ describe.each(runtimes)("runWorker() on %s", (runtime) => {
     const address = await addressOf(program);
     const pushed = await fetch(`${address}/commands`, {
       method: "POST",
-      headers: { "Content-Type": "application/json" },
+      headers,
       body: JSON.stringify({ name: "hold", input: database.url }),
     });
     expect(pushed.status).toBe(202);
     const { id } = (await pushed.json()) as { id: string };
-    const answer = await fetch(`${address}/commands/${id}`, { headers: { Prefer: "wait=30" } });
+    const answer = await fetch(`${address}/commands/${id}`, { headers: { ...headers, Prefer: "wait=30" } });
     expect(await answer.json()).toMatchObject({ status: "succeeded" });
     const workers = await database.sql`
       select runtime from orchestratum.worker where stopped_at is null and runtime like ${`${runtime} %`}`;

@@ -1,10 +1,10 @@
 /**
- * A worker as a program, the same on Node.js, Deno and Bun. argv: the URL of a database, and `health` or `router`. Prints
- * where it listens, each command that it holds, and that it has ended.
+ * A worker as a program, the same on Node.js, Deno and Bun. argv: the URL of a database, `health` or `router`, and the
+ * token that the router asks for. Prints where it listens, each command that it holds, and that it has ended.
  */
 import process from "node:process";
 import { createOrchestrator } from "orchestratum";
-import { router, unprotected } from "orchestratum/hono";
+import { router, tokenAuthoriser } from "orchestratum/hono";
 import { postgresJs } from "orchestratum/postgres-js";
 
 const { runWorker, handlersFrom } =
@@ -14,7 +14,8 @@ const { runWorker, handlersFrom } =
       ? await import("orchestratum/bun")
       : await import("orchestratum/node");
 
-const [url, served] = process.argv.slice(2) as [string, "health" | "router"];
+const [url, served, token] = process.argv.slice(2) as [string, "health" | "router", string];
+const authorise = tokenAuthoriser([{ name: "test", token, scopes: ["push", "read"] }]);
 const database = postgresJs(url, { max: 4 });
 const handlers = await handlersFrom(new URL("./commands/", import.meta.url));
 const orchestrator = createOrchestrator({ database, handlers });
@@ -22,7 +23,7 @@ await runWorker(orchestrator, {
   graceMs: 600_000,
   http: {
     port: 0,
-    ...(served === "router" ? { fetch: router(orchestrator, { authorise: unprotected() }).fetch } : {}),
+    ...(served === "router" ? { fetch: router(orchestrator, { authorise }).fetch } : {}),
     onListen: ({ hostname, port }) => console.log(`listening http://${hostname}:${port}`),
   },
 });

@@ -210,17 +210,22 @@ test("read_log() and read_stream() stop at their limit of bytes, and an event la
     ]);
   }
   await place(one);
-  const log = (maxBytes: number) =>
-    one.rows<{ event_position: string; more: boolean | null }>(
-      "select event_position, more from orchestratum.read_log(0, 4, null, 100, $1::int)",
-      [maxBytes],
-    );
-  expect((await log(1)).map(({ event_position, more }) => [event_position, more])).toEqual([
-    ["1", null],
-    ["1", true],
-  ]);
-  expect((await log(200)).map(({ event_position }) => event_position)).toEqual(["1", "2", "2"]);
-  expect((await log(100_000)).map(({ event_position }) => event_position)).toEqual(["1", "2", "3", "4", "4"]);
+  // The last row says whether there is more, and where no pattern was asked for, no more than that.
+  for (const pattern of [null, "^t$"]) {
+    const log = async (maxBytes: number, maxCount = 4) =>
+      (
+        await one.rows<{ event_position: string; more: boolean | null }>(
+          "select event_position, more from orchestratum.read_log(0, $1::int, $2::text, 100, $3::int)",
+          [maxCount, pattern, maxBytes],
+        )
+      ).map(({ event_position, more }) => (more === null ? event_position : [event_position, more]));
+    const end = (position: string, more: boolean) => [pattern === null ? null : position, more];
+    expect(await log(1)).toEqual(["1", end("1", true)]);
+    expect(await log(200)).toEqual(["1", "2", end("2", true)]);
+    expect(await log(100_000)).toEqual(["1", "2", "3", "4", end("4", true)]);
+    expect(await log(100_000, 5)).toEqual(["1", "2", "3", "4", "5", end("5", true)]);
+    expect(await log(100_000, 6)).toEqual(["1", "2", "3", "4", "5", end("5", false)]);
+  }
   const stream = async (backwards: boolean, maxBytes: number) =>
     (
       await one.rows<{ version: number; cut: boolean }>(

@@ -6,16 +6,19 @@ export const lock = 4711;
 
 export const hold = defineCommand({ name: "hold", timeoutMs: 600_000, retries: 5 });
 
-/** Exported for `handlersFrom()`: the URL is known only when it runs. */
+/** Its input is the URL of the database. */
 export const handleHold = hold.handle(async ({ input, signal }) => {
   console.log("holding");
   const sql = postgres(input as string, { max: 1, fetch_types: false });
-  const aborted = new Promise<never>((_, reject) => {
-    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
-  });
   try {
-    await Promise.race([sql`select pg_advisory_lock_shared(${lock}::bigint)`, aborted]);
+    for (let free = false; !free; ) {
+      signal.throwIfAborted();
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      // Not one that waits in the server: its connection could not be closed until then.
+      const [row] = await sql<{ free: boolean }[]>`select pg_try_advisory_xact_lock_shared(${lock}::bigint) as free`;
+      free = row?.free === true;
+    }
   } finally {
-    void sql.end({ timeout: 0 });
+    await sql.end();
   }
 });
