@@ -42,7 +42,10 @@ function runtimeText(): string {
 
 export const nodePlatform: Platform = {
   runtime: runtimeText(),
-  host: hostname(),
+  // Asked for when it is needed: Deno wants a permission for it.
+  get host() {
+    return hostname();
+  },
   addSignalListener: (signal, heard) => void process.on(signal, heard),
   removeSignalListener: (signal, heard) => void process.off(signal, heard),
   serve,
@@ -59,6 +62,8 @@ async function serve(fetch: Fetch, port: number, host: string): Promise<HttpServ
   });
   const listener = getRequestListener(fetch, { overrideGlobalObjects: false });
   const server = createServer((request, response) => void listener(request, response));
+  // Node would cut a request off after five minutes, and NDJSON may come for hours; the router limits bodies itself.
+  server.requestTimeout = 0;
   server.listen(port, host);
   await once(server, "listening");
   return { port: (server.address() as AddressInfo).port, close: (graceMs) => close(server, graceMs) };

@@ -51,7 +51,7 @@ const httpGraceMs = 1_000;
 
 /**
  * Starts a worker, and serves HTTP where that is asked for; resolves when the orchestrator has stopped: after a signal,
- * or because somebody stopped it. `worker` is false for a process that only serves HTTP.
+ * or because somebody stopped it. `worker` is false for a process that only serves HTTP: that one ends by a signal.
  *
  * The first signal drains: nothing more is claimed, running handlers have `graceMs` to finish, and `/health/ready` says
  * 503. The second one aborts them at once, and hands back what they ran. The third one is not caught, and ends the
@@ -115,7 +115,15 @@ async function listen(
   if (!Number.isInteger(port) || port < 0 || port > 65_535) {
     throw new RangeError(`Cannot serve HTTP: port must be a whole number from 0 to 65535, got ${String(port)}`);
   }
-  const server = await platform.serve(fetch, port, hostname);
+  const server = await platform.serve(draining(fetch, isDraining), port, hostname);
   onListen?.({ hostname, port: server.port });
   return server;
+}
+
+/** A router cannot know that its process is about to end: whoever sends it requests is told here, wherever it is mounted. */
+function draining(fetch: Fetch, isDraining: () => boolean): Fetch {
+  return (request) => {
+    if (!isDraining() || !new URL(request.url).pathname.endsWith("/health/ready")) return fetch(request);
+    return Response.json({ status: "draining" }, { status: 503, headers: { "Cache-Control": "no-store" } });
+  };
 }

@@ -9,7 +9,7 @@ import { createOrchestrator, subscribe } from "../src/index.ts";
 import { median, type Ratio, ratioOfRounds } from "./figures.ts";
 import type { Ground } from "./ground.ts";
 import { startProgram } from "./program.ts";
-import type { Taken } from "./programs/parent.ts";
+import { pause, type Taken } from "./programs/parent.ts";
 import { orderOf, orderPlaced, placeOrder } from "./programs/shop-event.ts";
 import { serverCpuSeconds } from "./server-cpu.ts";
 
@@ -143,16 +143,17 @@ async function measure(
   args: readonly string[],
 ): Promise<void> {
   const before = await serverCpuSeconds(sql);
-  // By its name its connections are known: what a process of the server has taken is only sure when it has ended.
-  const named = `${url}?application_name=measured`;
-  const taken = (await startProgram(program, [named, String(count), ...args], limitMs).result) as Taken;
-  while ((await sql`select from pg_stat_activity where application_name = 'measured'`).length > 0);
+  const taken = (await startProgram(program, [url, String(count), ...args], limitMs).result) as Taken;
+  // What the server's processes for it have taken is sure only when they have ended.
+  await pause(300);
   const after = await serverCpuSeconds(sql);
   const server = before === undefined || after === undefined ? 0 : after - before;
   const rate = count / taken.seconds;
   rates.push(rate);
   costs.push(((taken.cpuSeconds + server) / count) * 1e6);
-  progress.say(`${Math.round(rate)}/s, client and server ${taken.cpuSeconds.toFixed(2)} + ${server.toFixed(2)} s of CPU`);
+  progress.say(
+    `${Math.round(rate)}/s, client and server ${taken.cpuSeconds.toFixed(2)} + ${server.toFixed(2)} s of CPU`,
+  );
 }
 
 async function store({ sql }: Ground, subscriptions: readonly (readonly [name: string, to: string])[]): Promise<void> {

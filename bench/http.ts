@@ -150,20 +150,20 @@ async function watching(ground: Ground): Promise<{ kib: number; statements: numb
   // What the first ones need is not theirs alone: code, connections, buffers.
   await (await watch(100)).ask();
   await pause(2_000);
-  const before = await figuresOf(base);
+  const before = await figuresOf(base, "?collect");
   const first = await watch(streams);
   await pause(2_000);
-  const open = await figuresOf(base);
+  const open = await figuresOf(base, "?collect");
   const begun = performance.now();
   await pause(watchedMs);
-  const later = await figuresOf(base);
+  const later = await figuresOf(base, "?collect");
   const statements = ((later.statements - open.statements) / (performance.now() - begun)) * 1_000;
   const bytes = (await first.ask()) as number;
   if (bytes === 0) throw new Error("Cannot measure streams: nothing came");
   await pause(2_000);
-  const left = await figuresOf(base);
+  const left = await figuresOf(base, "?collect");
   await pause(3_000);
-  const silent = await figuresOf(base);
+  const silent = await figuresOf(base, "?collect");
   if (silent.statements !== left.statements) {
     throw new Error(
       `Cannot measure streams: ${silent.statements - left.statements} statements came after all had left`,
@@ -172,10 +172,10 @@ async function watching(ground: Ground): Promise<{ kib: number; statements: numb
   // The router takes as many as this, so not one of the others may be left.
   const second = await watch(streams);
   await pause(2_000);
-  const again = await figuresOf(base);
+  const again = await figuresOf(base, "?collect");
   await second.ask();
   await pause(2_000);
-  const end = await figuresOf(base);
+  const end = await figuresOf(base, "?collect");
   await router.ask();
   const mib = (figures: ServerFigures) =>
     `${(figures.rss / 2 ** 20).toFixed(1)} MiB (heap ${(figures.heapUsed / 2 ** 20).toFixed(1)})`;
@@ -202,8 +202,8 @@ async function startRouter({ url }: Ground): Promise<{ router: Program; base: st
   return { router, base: `http://127.0.0.1:${port}` };
 }
 
-async function figuresOf(base: string): Promise<ServerFigures> {
-  const answer = await fetch(`${base}/figures`, { headers: { authorization: `Bearer ${benchToken}` } });
+async function figuresOf(base: string, query = ""): Promise<ServerFigures> {
+  const answer = await fetch(`${base}/figures${query}`, { headers: { authorization: `Bearer ${benchToken}` } });
   return (await answer.json()) as ServerFigures;
 }
 

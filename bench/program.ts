@@ -22,11 +22,16 @@ export const node = here(`peers/node_modules/node/bin/node${process.platform ===
 
 const running = new Set<ChildProcess>();
 
-/** `path` is relative to this folder. */
-export function startProgram(path: string, args: readonly string[], limitMs: number): Program {
+/** `path` is relative to this folder; `command` is what runs it. */
+export function startProgram(
+  path: string,
+  args: readonly string[],
+  limitMs: number,
+  [command = node, ...before]: readonly string[] = [node],
+): Program {
   // For a profile: BENCH_NODE_OPTIONS="--cpu-prof --cpu-prof-dir=/tmp/profiles".
   const extra = (process.env.BENCH_NODE_OPTIONS ?? "").split(" ").filter(Boolean);
-  const child = spawn(node, [...extra, here(path), ...args], { stdio: ["pipe", "pipe", "inherit"] });
+  const child = spawn(command, [...before, ...(command === node ? extra : []), here(path), ...args], { stdio: ["pipe", "pipe", "inherit"] });
   running.add(child);
   // Its end is reported below, and what is written to it means only "end".
   child.stdin.on("error", () => {});

@@ -11,6 +11,7 @@ import { http } from "./http.ts";
 import { latency } from "./latency.ts";
 import { endPrograms } from "./program.ts";
 import { showProgress } from "./progress.ts";
+import { runtimes } from "./runtimes.ts";
 import { snapshot } from "./snapshot.ts";
 
 const usage = `Measures Orchestratum beside graphile-worker and beside SQL written by hand.
@@ -23,6 +24,7 @@ Benchmarks (all of them where none is named):
   snapshot   claims while another session holds a snapshot open
   events     published, delivered, appended, placed and read; only where it is named
   http       pushes and questions over HTTP beside those in process, and 1,000 open event streams; only where it is named
+  runtimes   the same drain on Node.js, Deno, Bun and workerd; only where it is named
   history    get, list, timeline and stats with ten million finished commands beside ten thousand; only where it is
              named, since it writes them first: minutes, and some gigabytes of disk
 
@@ -42,12 +44,12 @@ Examples:
   npm run bench -- events http
   npm run bench -- --history 10000000`;
 
-type Name = "drain" | "latency" | "snapshot" | "events" | "http" | "history";
+type Name = "drain" | "latency" | "snapshot" | "events" | "http" | "runtimes" | "history";
 type Benchmark = (ground: Ground, options: { everySetting: boolean; count?: number }) => Promise<Ratio[]>;
-const benchmarks: Readonly<Record<Name, Benchmark>> = { drain, latency, snapshot, events, http, history };
+const benchmarks: Readonly<Record<Name, Benchmark>> = { drain, latency, snapshot, events, http, runtimes, history };
 const defaultRounds: Readonly<Record<Name, number>> = {
   ...{ drain: 5, latency: 3, snapshot: 1 },
-  ...{ events: 3, http: 3, history: 3 },
+  ...{ events: 3, http: 3, runtimes: 3, history: 3 },
 };
 /** Those that run where none is named. */
 const usual: readonly Name[] = ["drain", "latency", "snapshot"];

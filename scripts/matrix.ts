@@ -97,8 +97,14 @@ function cells(): Cell[] {
   for (const server of ["15", "16", "17"]) add(Object.keys(runners)[0] as string, ["postgres.js"], server);
   const matrix = [process.execPath, vitest, "run", "--config", "vitest.matrix.config.ts"];
   found.push(
-    { runtime: "workerd", driver: "postgres.js", server: newest, command: [...matrix, "workerd"], env: {} },
-    { runtime: "all", driver: "any", server: newest, command: [...matrix, "--exclude", "**/workerd.test.ts"], env: {} },
+    { runtime: "workerd", driver: "postgres.js", server: newest, command: [...matrix, "matrix/workerd"], env: {} },
+    {
+      runtime: "all",
+      driver: "any",
+      server: newest,
+      command: [...matrix, "--exclude", "**/matrix/workerd.test.ts"],
+      env: {},
+    },
   );
   const wanted = (given: readonly string[] | undefined, value: string): boolean => given?.includes(value) ?? true;
   const inCi = ({ runtime, driver, server }: Cell): boolean =>

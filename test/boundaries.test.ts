@@ -60,7 +60,9 @@ test("src/ has its timers, its time and its chance from clock.ts alone", () => {
 });
 
 test("adapters/ imports files of src/ and adapters/, and names of packages", () => {
-  expect(inCode("adapters", /from ["']\.\.?\/(?!(?:\.\.\/)*src\/|(?:(?:cli|client|hono)\/)?[a-z-]+\.ts)[^"']*["']/)).toEqual([]);
+  expect(
+    inCode("adapters", /from ["']\.\.?\/(?!(?:\.\.\/)*src\/|(?:(?:cli|client|hono)\/)?[a-z-]+\.ts)[^"']*["']/),
+  ).toEqual([]);
 });
 
 test("no test is left out and none is alone", () => {
@@ -94,6 +96,12 @@ test("tsconfig.json resolves the entry points to the sources", () => {
   const { exports } = JSON.parse(read("deno.json"));
   const expected = Object.entries(exports).map(([entry, path]) => [`orchestratum${entry.slice(1)}`, [path]]);
   expect(paths).toEqual(Object.fromEntries(expected));
+});
+
+test("examples/deno.json resolves them, too, and other packages as deno.json does", () => {
+  const { exports, imports } = JSON.parse(read("deno.json"));
+  const own = Object.entries(exports).map(([entry, path]) => [`orchestratum${entry.slice(1)}`, `.${path}`]);
+  expect(JSON.parse(read("examples/deno.json")).imports).toEqual({ ...Object.fromEntries(own), ...imports });
 });
 
 test("package-lock.json names the optional packages of every platform", () => {

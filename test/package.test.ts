@@ -33,11 +33,13 @@ const entryPoints = Object.keys(JSON.parse(readFileSync(join(checkout, "deno.jso
 const specifier = (entry: string): string => `orchestratum${entry.slice(1)}`;
 
 let packed: string[];
+let tarball: string;
 
 beforeAll(async () => {
   const { stdout } = await npm(["pack", "--json", "--pack-destination", folder], checkout);
   // What its own script prints comes first.
   const [{ filename, files }] = JSON.parse(stdout.slice(stdout.indexOf("[\n")));
+  tarball = join(folder, filename);
   packed = files.map(({ path }: { path: string }) => path);
   writeFileSync(join(folder, "package.json"), JSON.stringify({ name: "user", private: true, type: "module" }));
   await npm(["install", "--offline", `./${filename}`], folder);
@@ -51,6 +53,15 @@ test("npm pack packs code, types, their sources and the SQL, and nothing else", 
   expect(packed).toContain("sql/migrations/0001_create_commands.undo.sql");
   expect(packed.filter((path) => /^(?:test|bench|examples|scripts|node_modules)\//.test(path))).toEqual([]);
 });
+
+test("publint and are-the-types-wrong find nothing in it", async () => {
+  const bin = (name: string): string => join(checkout, "node_modules/.bin", name);
+  const linted = await execute(bin("publint"), ["run", tarball, "--strict"]);
+  expect(linted.stdout).toContain("All good!");
+  // Modules alone: who requires them needs a runtime that can.
+  const types = await execute(bin("attw"), [tarball, "--profile", "esm-only", "--format", "ascii"]);
+  for (const entry of entryPoints) expect(types.stdout).toContain(`"${specifier(entry)}"`);
+}, 120_000);
 
 test("the core installs and loads with no other package", async () => {
   expect(JSON.parse(readFileSync(join(folder, "package-lock.json"), "utf8")).packages).not.toHaveProperty(

@@ -9,7 +9,6 @@ import type { CliCommand } from "./commands.ts";
 import { MisuseError } from "./misuse.ts";
 import { type Loaded, withModule, workerOptions, workerUsage } from "./module.ts";
 import { platformHere } from "./platform-here.ts";
-import { print } from "./terminal.ts";
 import { readTokens, tokensVariable } from "./tokens.ts";
 
 const attempt = "Cannot serve";
@@ -51,7 +50,7 @@ It needs the packages hono, hono-openapi, valibot and @valibot/to-json-schema, a
 Examples:
   orchestratum serve ./orchestrator.js
   ${tokensVariable}=shop:push+read:$(openssl rand -hex 24) orchestratum serve ./commands/ --database ./data --migrate
-  bun run --bun orchestratum serve ./orchestrator.ts --hostname 0.0.0.0 --port 80
+  bun node_modules/.bin/orchestratum serve ./orchestrator.ts --hostname 0.0.0.0 --port 80
 `,
 
   async run(args) {
@@ -78,7 +77,8 @@ Examples:
           fetch: draining(platform, (request) => app.fetch(request)),
           port,
           hostname,
-          onListen: (address) => void print(`Listening at ${urlOf(address)}`),
+          // Whoever has stopped reading does not end it.
+          onListen: (address) => void process.stdout.write(`Listening at ${urlOf(address)}\n`),
         },
       });
     });

@@ -38,9 +38,19 @@ import { UnknownCommandError, type WaitOptions, WaitTimeoutError } from "../../s
 import { answersOf, linesOf } from "./ndjson.ts";
 import { revive } from "./revive.ts";
 import { readEvents } from "./sse.ts";
-import { type Ask, createTransport, HttpProblemError, pause, problemOf, type TransportOptions } from "./transport.ts";
+import {
+  type Ask,
+  createTransport,
+  HttpProblemError,
+  isPassingFailure,
+  jsonOf,
+  pause,
+  problemOf,
+  ServerUnreachableError,
+  type TransportOptions,
+} from "./transport.ts";
 
-export { HttpProblemError, type TransportOptions };
+export { HttpProblemError, ServerUnreachableError, type TransportOptions };
 
 export interface ClientOptions extends TransportOptions {
   /** Contracts whose outputs are waited for by ids from elsewhere; those that are pushed are known anyway. @default none */
@@ -50,7 +60,7 @@ export interface ClientOptions extends TransportOptions {
 /** Options of a push: defaults for its commands, and what a repeat is known by. */
 export interface PushOverHttpOptions extends Omit<CommandOptions, "id"> {
   /**
-   * What this push is known by, 1 to 255 visible characters of ASCII: with the same key the same commands are pushed
+   * What this push is known by, 1 to 200 visible characters of ASCII: with the same key the same commands are pushed
    * once, by whoever sends it with this token.
    *
    * @default a new one for each call, so that its own repetitions push once
@@ -161,6 +171,8 @@ export interface Client {
 
 /** The longest that one request is kept waiting. */
 const longPollSeconds = 50;
+/** Between two tries while the server is away. */
+const longestPauseMs = 10_000;
 const batchSize = 500;
 /** How long an act on all that a filter finds may take: the server commits a thousand at a time, however many there are. */
 const bulkMs = 3_600_000;
@@ -187,6 +199,7 @@ export function createClient(options: ClientOptions): Client {
     { idempotencyKey = crypto.randomUUID(), signal, ...defaults }: PushOverHttpOptions = {},
   ): Promise<PushedOverHttp | PushedOverHttp[]> {
     const commands = isCommand(given) ? [given] : given;
+    requireKey(idempotencyKey);
     requireCommands(commands);
     if (commands.length === 0) return [];
     if (commands.length > 1_000) {
@@ -213,6 +226,7 @@ export function createClient(options: ClientOptions): Client {
     commands: Iterable<Command> | AsyncIterable<Command>,
     { idempotencyKey = crypto.randomUUID(), signal, ...defaults }: PushOverHttpOptions = {},
   ): AsyncGenerator<PushedLine, void, undefined> {
+    requireKey(idempotencyKey);
     let before = 0;
     for await (const batch of inBatches(commands, batchSize)) {
       requireCommands(batch);
@@ -263,7 +277,8 @@ export function createClient(options: ClientOptions): Client {
     requireId("Cannot wait", id);
     if (timeoutMs !== undefined) requireMs("Cannot wait", "timeoutMs", timeoutMs, maxTimeoutMs);
     const endsAt = timeoutMs === undefined ? Number.POSITIVE_INFINITY : performance.now() + timeoutMs;
-    while (true) {
+    let wasThere = false;
+    for (let misses = 0; ; misses++) {
       const askedAt = performance.now();
       const leftMs = endsAt - askedAt;
       const waitSeconds = Math.max(Math.min(Math.ceil(leftMs / 1_000), longPollSeconds), 0);
@@ -273,10 +288,15 @@ export function createClient(options: ClientOptions): Client {
       try {
         snapshot = await get(id, { signal: signals.length > 0 ? AbortSignal.any(signals) : undefined, waitSeconds });
       } catch (error) {
-        if (!signal?.aborted && limit.aborted && Number.isFinite(endsAt))
+        if (!signal?.aborted && limit.aborted && Number.isFinite(endsAt)) {
           throw new WaitTimeoutError(id, timeoutMs as number);
-        throw error;
+        }
+        if (!wasThere || !isPassingFailure(error)) throw error;
+        await pause(Math.random() * Math.min(250 * 2 ** misses, longestPauseMs), signal);
+        continue;
       }
+      wasThere = true;
+      misses = 0;
       if (snapshot === undefined) throw new UnknownCommandError(id);
       if (snapshot.finishedAt !== undefined) {
         const { name, version } = snapshot;
@@ -292,7 +312,7 @@ export function createClient(options: ClientOptions): Client {
   /** Undefined for 404, where it is the router that says so: at a wrong address everything would seem to be missing. */
   async function found(attempt: string, path: string, ask: Ask = {}): Promise<unknown> {
     const response = await transport.send(attempt, path, { ...ask, answers: [404] });
-    if (response.status !== 404) return await response.json();
+    if (response.status !== 404) return await jsonOf(attempt, response);
     const problem = await problemOf(attempt, response);
     if (problem.type === unknown) return undefined;
     throw problem;
@@ -316,11 +336,13 @@ export function createClient(options: ClientOptions): Client {
     isOver: () => boolean,
   ): AsyncGenerator<{ readonly event: string; readonly data: unknown; readonly id: string | undefined }> {
     let lastId: string | undefined;
+    let wasOpen = false;
     for (let breaks = 0; !isOver(); breaks++) {
       const headers = { Accept: "text/event-stream", ...(lastId === undefined ? {} : { "Last-Event-ID": lastId }) };
-      const response = await transport.send(attempt, path, { ...ask, headers, waitMs: Number.POSITIVE_INFINITY });
-      if (response.status === 204 || response.body === null) return;
       try {
+        const response = await transport.send(attempt, path, { ...ask, headers, waitMs: Number.POSITIVE_INFINITY });
+        if (response.status === 204 || response.body === null) return;
+        wasOpen = true;
         for await (const { event, data, id } of readEvents(response.body)) {
           breaks = 0;
           lastId = id ?? lastId;
@@ -328,9 +350,10 @@ export function createClient(options: ClientOptions): Client {
         }
       } catch (error) {
         if (ask.signal?.aborted) throw ask.signal.reason;
-        if (!(error instanceof TypeError)) throw error;
+        // A stream that broke is a TypeError everywhere; a server that was there once is deployed again, say.
+        if (!(error instanceof TypeError || (wasOpen && isPassingFailure(error)))) throw error;
       }
-      if (!isOver()) await pause(Math.random() * Math.min(250 * 2 ** breaks, 10_000), ask.signal);
+      if (!isOver()) await pause(Math.random() * Math.min(250 * 2 ** breaks, longestPauseMs), ask.signal);
     }
   }
 
@@ -432,9 +455,15 @@ export function createClient(options: ClientOptions): Client {
     pauseName: (name) => pausing(transport, "name", name, "pause"),
     resumeName: (name) => pausing(transport, "name", name, "resume"),
     async publish(given, { stream, expectedVersion, idempotencyKey = crypto.randomUUID() } = {}) {
-      const events = (Array.isArray(given) ? (given as readonly NewEvent[]) : [given as NewEvent]).map(
-        ({ contract, data, options: { metadata } }) => ({ topic: contract.topic, data, metadata }),
-      );
+      const list = Array.isArray(given) ? (given as readonly NewEvent[]) : [given as NewEvent];
+      const events = list.map(({ contract, data, options: { id, metadata } }) => {
+        if (id !== undefined) {
+          throw new TypeError(
+            `Cannot publish event "${contract.topic}": over HTTP the server makes its id: leave it out, and give an idempotencyKey`,
+          );
+        }
+        return { topic: contract.topic, data, metadata };
+      });
       const ask: Ask = {
         method: "POST",
         body: { events, stream, expectedVersion },
@@ -530,6 +559,12 @@ function requireCommands(given: unknown): asserts given is readonly Command[] {
 
 const told = (given: unknown): string =>
   isKind(given, "contract") ? "a contract: call it with an input" : shown(given);
+
+/** The server takes 255; of many lines each part has a number behind it. */
+function requireKey(key: unknown): void {
+  if (typeof key === "string" && /^[\x21-\x7e]{1,200}$/.test(key)) return;
+  throw new TypeError(`Cannot push: idempotencyKey must have 1 to 200 visible characters of ASCII, got ${shown(key)}`);
+}
 
 function requireId(attempt: string, id: unknown): void {
   if (!isUuid(id)) throw new TypeError(`${attempt}: an id is a UUID, got ${shown(id)}`);

@@ -7,15 +7,20 @@ export interface ServerEvent {
 }
 
 const maxEventChars = 4 * 1024 * 1024;
+/** The router sends a comment every 8 s: what is silent for as long as this is a connection that is half open. */
+const silentMs = 30_000;
 
-/** Events as they arrive. Ends with the body; leaving the loop cancels it. */
-export async function* readEvents(body: ReadableStream<Uint8Array>): AsyncGenerator<ServerEvent> {
+/** Events as they arrive. Ends with the body; leaving the loop cancels it. @throws TypeError where nothing comes any more. */
+export async function* readEvents(
+  body: ReadableStream<Uint8Array>,
+  limitMs: number = silentMs,
+): AsyncGenerator<ServerEvent> {
   const reader = body.getReader();
   const decoder = new TextDecoder();
   let text = "";
   try {
     while (true) {
-      const { done, value } = await reader.read();
+      const { done, value } = await within(limitMs, reader.read());
       if (done) return;
       text += decoder.decode(value, { stream: true });
       for (let end = text.indexOf("\n\n"); end >= 0; end = text.indexOf("\n\n")) {
@@ -28,6 +33,18 @@ export async function* readEvents(body: ReadableStream<Uint8Array>): AsyncGenera
     }
   } finally {
     await reader.cancel().catch(() => {});
+  }
+}
+
+async function within<Value>(limitMs: number, reading: Promise<Value>): Promise<Value> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new TypeError(`Nothing came for ${limitMs} ms`)), limitMs);
+  });
+  try {
+    return await Promise.race([reading, late]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 

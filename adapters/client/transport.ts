@@ -29,6 +29,20 @@ export class HttpProblemError extends Error {
   }
 }
 
+/** The server did not answer, or not in time, although it was asked several times. */
+export class ServerUnreachableError extends Error {
+  override readonly name = "ServerUnreachableError";
+  readonly code = "ORCHESTRATUM_SERVER_UNREACHABLE";
+
+  constructor(attempt: string, host: string, cause: unknown) {
+    super(`${attempt}: ${host} did not answer: ${told(cause)}`, { cause });
+  }
+}
+
+/** Whether the same request may be answered another time: a deployment, an overload, a network. */
+export const isPassingFailure = (error: unknown): boolean =>
+  error instanceof ServerUnreachableError || (error instanceof HttpProblemError && isPassing(error.status));
+
 export interface TransportOptions {
   /** Where the router is mounted: `https://app.example.com/orchestratum`. */
   readonly url: string | URL;
@@ -123,8 +137,7 @@ export function createTransport(options: TransportOptions): Transport {
         response = await once(path, ask);
       } catch (error) {
         if (signal?.aborted) throw signal.reason;
-        if (!mayRepeat)
-          throw new Error(`${attempt}: ${new URL(path, base).host} did not answer: ${told(error)}`, { cause: error });
+        if (!mayRepeat) throw new ServerUnreachableError(attempt, new URL(path, base).host, error);
       }
       if (response !== undefined) {
         if (response.ok || answers.includes(response.status)) return response;
@@ -138,9 +151,7 @@ export function createTransport(options: TransportOptions): Transport {
   return {
     send,
     async json(attempt, path, ask) {
-      const response = await send(attempt, path, ask);
-      const text = await response.text();
-      return text === "" ? undefined : JSON.parse(text);
+      return await jsonOf(attempt, await send(attempt, path, ask));
     },
   };
 }
@@ -197,6 +208,17 @@ export async function pause(ms: number, signal?: AbortSignal): Promise<void> {
     }, ms);
     signal?.addEventListener("abort", abort, { once: true });
   });
+}
+
+/** Undefined where there is no body. */
+export async function jsonOf(attempt: string, response: Response): Promise<unknown> {
+  const text = await response.text();
+  try {
+    return text === "" ? undefined : JSON.parse(text);
+  } catch (error) {
+    // A page, for instance, that is shown for whatever address.
+    throw new Error(`${attempt}: the answer is not JSON; is a router mounted at this address?`, { cause: error });
+  }
 }
 
 export async function problemOf(attempt: string, response: Response): Promise<HttpProblemError> {

@@ -14,6 +14,8 @@ export interface StreamEvent {
 }
 
 const pingMs = 8_000;
+/** What is silent from its beginning gets its first one sooner: Bun sends no headers before there is something to send. */
+const firstPingMs = 250;
 /** Whoever has taken nothing for as long as this, pings included, is dropped. */
 const stallMs = 60_000;
 
@@ -51,6 +53,7 @@ export function eventStream(c: Context, source: AsyncIterator<StreamEvent>, clos
   let next: Promise<IteratorResult<StreamEvent>> | undefined;
   let stall: ReturnType<typeof setTimeout> | undefined;
   let isOver = false;
+  let isFirst = true;
 
   const end = (): void => {
     if (isOver) return;
@@ -59,6 +62,10 @@ export function eventStream(c: Context, source: AsyncIterator<StreamEvent>, clos
     close();
     void source.return?.()?.catch(() => {});
   };
+  // Some platforms tell by this alone that a client has gone: a body that is given up there is just not pulled again.
+  const { signal } = c.req.raw;
+  if (signal?.aborted) end();
+  else signal?.addEventListener("abort", end, { once: true });
 
   const body = new ReadableStream<Uint8Array<ArrayBuffer>>(
     {
@@ -68,7 +75,8 @@ export function eventStream(c: Context, source: AsyncIterator<StreamEvent>, clos
         try {
           next ??= source.next();
           const ping = new Promise<"ping">((resolve) => {
-            timer = setTimeout(() => resolve("ping"), pingMs);
+            timer = setTimeout(() => resolve("ping"), isFirst ? firstPingMs : pingMs);
+            isFirst = false;
           });
           const result = await Promise.race([next, ping]);
           if (isOver) return;

@@ -4,7 +4,7 @@ export const benchToken = "a-token-of-the-benchmark-0123456789";
 
 /** What the server has taken since it was started. */
 export interface ServerFigures {
-  /** In bytes, after a collection. */
+  /** In bytes. */
   readonly rss: number;
   readonly heapUsed: number;
   readonly cpuSeconds: number;

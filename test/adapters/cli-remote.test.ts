@@ -113,6 +113,7 @@ beforeAll(async () => {
     return undefined;
   });
   app.route("/jobs", routes);
+  app.get("/page/*", (c) => c.html("<!doctype html>"));
   server = createServer((request, response) => void getRequestListener(app.fetch)(request, response));
   server.listen(0, "127.0.0.1");
   await new Promise((resolve) => server.once("listening", resolve));
@@ -376,6 +377,11 @@ test("an address where there is no router is told of, and is not taken for one w
   expect(await run(["status", unknownId, "--url", origin], { env })).toMatchObject({
     ...{ code: 1, stderr: expect.stringContaining("404") },
   });
+  for (const args of [["queues"], ["status", unknownId]]) {
+    expect(await run([...args, "--url", `${origin}/page`], { env })).toMatchObject({
+      ...{ code: 1, stderr: expect.stringContaining("the answer is not JSON; is a router mounted at this address?") },
+    });
+  }
   const nobody = await run(["cancel", unknownId, "--url", "http://127.0.0.1:1/jobs"], { env });
   expect(nobody).toMatchObject({ code: 1, stderr: expect.stringContaining("127.0.0.1:1 did not answer") });
 });

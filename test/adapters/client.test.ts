@@ -13,11 +13,18 @@ import {
   UnknownCommandError,
   WaitTimeoutError,
 } from "orchestratum";
-import { type Client, type ClientOptions, createClient, HttpProblemError } from "orchestratum/client";
+import {
+  type Client,
+  type ClientOptions,
+  createClient,
+  HttpProblemError,
+  ServerUnreachableError,
+} from "orchestratum/client";
 import { router, tokenAuthoriser } from "orchestratum/hono";
 import { postgresJs } from "orchestratum/postgres-js";
 import * as v from "valibot";
 import { afterAll, beforeAll, expect, expectTypeOf, test } from "vitest";
+import { readEvents } from "../../adapters/client/sse.ts";
 import { createDatabase, type Database } from "../database.ts";
 
 const double = defineCommand({
@@ -261,6 +268,50 @@ test("progress is streamed to the end, and goes on when the connection breaks", 
   await expect(client.progress(crypto.randomUUID()).next()).rejects.toThrow(UnknownCommandError);
 });
 
+test("who waits or follows goes on when the server comes back; who never reached one is told so", async () => {
+  let away = 0;
+  const flaky = (...given: Parameters<typeof fetch>): Promise<Response> => {
+    if (away === 0) return fetch(...given);
+    away -= 1;
+    return Promise.reject(new TypeError("fetch failed"));
+  };
+  const client = connect({ retries: 0, fetch: (input, init) => flaky(input, init) });
+  const { id } = await client.push(never());
+  // The first request ends after its own second, so that the second one meets nobody.
+  const short = connect({
+    retries: 0,
+    fetch: (input, init) => flaky(input, { ...init, headers: withoutPrefer(init.headers) }),
+  });
+  const waiting = short.waitFor(id, { timeoutMs: 30_000 });
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  away = 3;
+  await expect.poll(() => away, { timeout: 20_000 }).toBe(0);
+  expect(await client.cancel(id)).toBe("cancelled");
+  expect(await waiting).toMatchObject({ status: "cancelled" });
+
+  away = 1;
+  await expect(client.waitFor(id)).rejects.toThrow(ServerUnreachableError);
+  away = 1;
+  await expect(client.tail().next()).rejects.toThrow(ServerUnreachableError);
+});
+
+function withoutPrefer(headers: HeadersInit | undefined): Headers {
+  const kept = new Headers(headers);
+  kept.delete("prefer");
+  return kept;
+}
+
+test("a stream that falls silent is taken for broken", async () => {
+  const silent = new ReadableStream<Uint8Array>({
+    start(controller) {
+      controller.enqueue(new TextEncoder().encode(": ping\n\nevent: a\ndata: 1\n\n"));
+    },
+  });
+  const events = readEvents(silent, 200);
+  expect((await events.next()).value).toEqual({ event: "a", data: "1", id: undefined });
+  await expect(events.next()).rejects.toThrow("Nothing came for 200 ms");
+});
+
 test("tail tells of what ends, each once", async () => {
   const client = connect();
   const controller = new AbortController();
@@ -298,12 +349,13 @@ test("asking and acting answer as the orchestrator does", async () => {
   expect(await client.retry(id)).toBe("retried");
   expect(await client.retry(id)).toBe("unfinished");
   const dry = await client.cancel({ name: "never" }, { dryRun: true });
-  expect(dry.count).toBe(await rows("never"));
+  expect(dry.count).toBe((await client.queues()).find(({ queue }) => queue === "nobody")?.pending);
   expect(await client.cancel({ name: "never" })).toMatchObject({ count: dry.count });
 });
 
 test("events are published, appended with an expected version, and read", async () => {
   const client = connect();
+  await expect(client.publish(happened({ what: "x" }, { id: crypto.randomUUID() }))).rejects.toThrow("idempotencyKey");
   const { ids } = await client.publish(happened({ what: "this" }));
   expect(await client.eventStatus(ids[0] as string)).toMatchObject({ status: "published" });
   const first = await client.publish([happened({ what: "a" }), happened({ what: "b" })], {

@@ -1,6 +1,6 @@
 /** Modules bundled as an edge platform's tools bundle them, and run in workerd. */
-import { createRequire } from "node:module";
-import { join } from "node:path";
+import { builtinModules, createRequire } from "node:module";
+import { join, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { build } from "esbuild";
 
@@ -18,7 +18,7 @@ export interface Workerd extends AsyncDisposable {
 /** Bundles a module for workerd; answers its text. */
 export async function bundle(file: string): Promise<string> {
   const { outputFiles } = await build({
-    entryPoints: [join(root, file)],
+    entryPoints: [resolve(root, file)],
     bundle: true,
     write: false,
     format: "esm",
@@ -27,6 +27,10 @@ export async function bundle(file: string): Promise<string> {
     mainFields: ["module", "main"],
     conditions: ["workerd", "worker", "import"],
     external: ["node:*", "cloudflare:*"],
+    // With nodejs_compat modules of Node are there, also where a package names them without the prefix.
+    alias: Object.fromEntries(
+      builtinModules.filter((name) => !/^_|[:/]/.test(name)).map((name) => [name, `node:${name}`]),
+    ),
     // tsconfig.json says what the names of the package's entry points stand for.
     tsconfig: join(root, "tsconfig.json"),
   });

@@ -1,11 +1,15 @@
 /** The router of the socket tests in a Durable Object, with a worker beside it. */
-import { edgeObject } from "orchestratum/workers";
+
 import { postgresJs } from "orchestratum/postgres-js";
+import { edgeObject } from "orchestratum/workers";
 import { createServedSite } from "../adapters/hono/served-site.ts";
 
 interface Env {
   readonly DATABASE_URL: string;
-  readonly SITE: { idFromName(name: string): unknown; get(id: unknown): { fetch(request: Request): Promise<Response> } };
+  readonly SITE: {
+    idFromName(name: string): unknown;
+    get(id: unknown): { fetch(request: Request): Promise<Response> };
+  };
 }
 
 const answering = new WeakMap<object, ReturnType<typeof createServedSite>>();

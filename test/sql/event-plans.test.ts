@@ -20,7 +20,17 @@ const pagesOnce = 150;
 /** The smallest index: what a plan reads that finds nothing by its conditions. */
 const smallestIndexPages = 500;
 
-type Statement = "append" | "appendAgain" | "sequenceEvents" | "readLog" | "readStream";
+const hot = [
+  "append",
+  "appendAgain",
+  "publishBatch",
+  "getEvent",
+  "eventDeliveries",
+  "sequenceEvents",
+  "readLog",
+  "readStream",
+] as const;
+type Statement = (typeof hot)[number];
 
 let server: Postgres;
 let session: Session;
@@ -46,6 +56,9 @@ async function explain(statement: Statement, params: readonly unknown[]): Promis
   return { pages: Plan["Shared Hit Blocks"] + Plan["Shared Read Blocks"], rows: Plan["Actual Rows"] };
 }
 
+/** The id of an event that is there before the tests. */
+const stored = (n: number): string => `e0000000-0000-7000-8000-${n.toString(16).padStart(12, "0")}`;
+
 const events = (size = batch): object[] =>
   Array.from({ length: size }, () => ({ id: newId(), topic: "test.events.happened", data: { a: 1 } }));
 
@@ -61,12 +74,28 @@ beforeAll(async () => {
   await loader.rows(
     "analyze orchestratum.event, orchestratum.event_position, orchestratum.event_inbox, orchestratum.stream",
   );
-  const all: Statement[] = ["append", "appendAgain", "sequenceEvents", "readLog", "readStream"];
-  for (const statement of all) await session.rows(`prepare hot_${statement} as ${queries[statement]}`);
+  // One that gets every event of these tests, and two that get none.
+  await loader.rows(queries.registerSubscriptions, [
+    JSON.stringify(
+      Array.from({ length: 3 }, (_, n) => ({
+        ...{ name: `subscription ${n}`, patterns: [n === 0 ? "test.*.happened" : `test.other_${n}.#`] },
+        ...{ queue: "default", priority: 5, max_attempts: 4, timeout_ms: 60_000 },
+      })),
+    ),
+    "add",
+  ]);
+  await loader.rows(
+    "analyze orchestratum.subscription, orchestratum.subscription_pattern, orchestratum.command, orchestratum.history",
+  );
+  for (const statement of hot) await session.rows(`prepare hot_${statement} as ${queries[statement]}`);
   const onEmpty: [Statement, unknown[]][] = [
     // A conflict: it goes all the way, and leaves the tables empty.
     ["append", ["nobody", 7, events()]],
     ["appendAgain", ["nobody", 7, events()]],
+    ["publishBatch", ["[]", false]],
+    ["publishBatch", ["[]", true]],
+    ["getEvent", [stored(1)]],
+    ["eventDeliveries", [stored(1)]],
     ["sequenceEvents", [1_000]],
     ["readLog", ["0", 100, null, 10_000]],
     ["readLog", ["0", 100, "^rare$", 100]],
@@ -90,7 +119,32 @@ beforeAll(async () => {
     insert into orchestratum.event_position (position, slot, event_id)
     select n + 1, case when n % 2 = 0 then 0 else n / 2 % 16 + 1 end, ('e0000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid
     from generate_series(0, ${count - 1}) n`);
-  await loader.rows(`update orchestratum.event_head set position = ${count}`);
+  // After them some in slot 0 alone, as where there is no retention.
+  await loader.rows(`
+    insert into orchestratum.event (id, slot, topic, appended_at)
+    select ('e1000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 0, 'test.events.happened', now()
+    from generate_series(1, 1000) n`);
+  await loader.rows(`
+    insert into orchestratum.event_position (position, slot, event_id)
+    select ${count} + n, 0, ('e1000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid from generate_series(1, 1000) n`);
+  await loader.rows(`update orchestratum.event_head set position = ${count + 1_000}`);
+  // Of the commands each is a delivery of another subscription's, half of them finished.
+  await loader.rows(`
+    insert into orchestratum.command (
+      id, name, version, queue, priority, due_at, available_at, max_attempts, timeout_ms, created_at
+    )
+    select
+      ('a0000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'deliver:another', 1, 'default', 5, now(), now(), 4, 60000, now()
+    from generate_series(1, ${count}) n`);
+  await loader.rows(`
+    insert into orchestratum.history (
+      slot, id, name, version, queue, priority, status, due_at, fence, attempt, max_attempts, losses, timeout_ms, worker,
+      finished_at, created_at
+    )
+    select
+      n % 32, ('b0000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'deliver:another', 1, 'default', 5, 'succeeded', now(),
+      1, 1, 4, 0, 60000, 'worker', now(), now()
+    from generate_series(1, ${count}) n`);
 }, 5 * minutes);
 
 afterAll(async () => {
@@ -99,11 +153,12 @@ afterAll(async () => {
   await server.stop();
 });
 
+/** With how many rows each answers: hints at deliveries are rows, too. */
 const statements: [string, Statement, number, () => unknown[] | Promise<unknown[]>][] = [
-  ["append() to a stream", "append", 1, () => ["stream 1", count / 100, events()]],
-  ["append() without a stream", "append", 1, () => [null, null, events()]],
+  ["append() to a stream", "append", 2, () => ["stream 1", count / 100, events()]],
+  ["append() without a stream", "append", 2, () => [null, null, events()]],
   ["append() that conflicts", "append", 0, () => ["stream 2", 3, events()]],
-  ["append_again() of what is new", "appendAgain", 1, () => ["stream 3", null, events()]],
+  ["append_again() of what is new", "appendAgain", 2, () => ["stream 3", null, events()]],
   [
     "append_again() of what is there",
     "appendAgain",
@@ -120,6 +175,27 @@ const statements: [string, Statement, number, () => unknown[] | Promise<unknown[
       return [1_000];
     },
   ],
+  ["publish_batch() and the deliveries", "publishBatch", 1, () => [events(), false]],
+  // Each is looked for in every slot, before it is written and after.
+  ["publish_batch() of what may be there", "publishBatch", 1, () => [events(5), true]],
+  [
+    "publish_batch() of what is there",
+    "publishBatch",
+    1,
+    () => [[{ id: "e1000000-0000-7000-8000-000000000007", topic: "test.events.happened" }], true],
+  ],
+  ["get_event()", "getEvent", 1, () => [stored(4_711)]],
+  [
+    "event_deliveries()",
+    "eventDeliveries",
+    1,
+    async () => {
+      const event = { id: newId(), topic: "test.events.happened" };
+      await loader.rows(queries.publishBatch, [JSON.stringify([event]), false]);
+      return [event.id];
+    },
+  ],
+  ["read_log() of slot 0 alone", "readLog", batch + 1, () => [String(count), batch, null, 10_000]],
   ["read_log() from the middle", "readLog", batch + 1, () => [String(count / 2), batch, null, 10_000]],
   ["read_log() at the end", "readLog", 1, () => [String(count * 2), batch, null, 10_000]],
   [

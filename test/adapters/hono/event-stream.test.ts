@@ -15,7 +15,7 @@ async function open() {
   const source = { next: async () => ({ done: false as const, value: { event: "n", data: told++ } }) };
   app.get("/", (c) => eventStream(c, source, closed));
   const response = await app.request("/");
-  return { closed, told: () => told, reader: response.body!.getReader() };
+  return { app, closed, told: () => told, reader: response.body!.getReader() };
 }
 
 test("eventStream() asks for no more than its client takes", async () => {
@@ -45,6 +45,52 @@ test("eventStream() is closed once when its client leaves, and leaves no timer",
   await reader.read();
   await reader.cancel();
   expect(closed).toHaveBeenCalledTimes(1);
+  expect(vi.getTimerCount()).toBe(0);
+});
+
+test("eventStream() lets a client go that never takes anything", async () => {
+  vi.useFakeTimers();
+  const { closed, told } = await open();
+  await vi.advanceTimersByTimeAsync(59_000);
+  expect(closed).not.toHaveBeenCalled();
+  await vi.advanceTimersByTimeAsync(2_000);
+  expect([closed.mock.calls.length, told(), vi.getTimerCount()]).toEqual([1, 0, 0]);
+});
+
+test("eventStream() answers HEAD with the headers alone, and is closed at once", async () => {
+  vi.useFakeTimers();
+  const { app, closed, told } = await open();
+  vi.clearAllTimers();
+  const response = await app.request("/", { method: "HEAD" });
+  expect([response.status, response.headers.get("content-type"), response.body]).toEqual([
+    200,
+    "text/event-stream",
+    null,
+  ]);
+  expect([closed.mock.calls.length, told(), vi.getTimerCount()]).toEqual([1, 0, 0]);
+});
+
+test("eventStream() waits for its source once, however often it pings", async () => {
+  vi.useFakeTimers();
+  let reactions = 0;
+  const pending = new Promise<never>(() => {});
+  // biome-ignore lint/suspicious/noThenProperty: what a promise is asked is counted.
+  Object.defineProperty(pending, "then", {
+    value(...given: Parameters<typeof pending.then>) {
+      reactions++;
+      return Promise.prototype.then.apply(this, given);
+    },
+  });
+  const app = new Hono();
+  app.get("/", (c) => eventStream(c, { next: () => pending }, () => {}));
+  const reader = (await app.request("/")).body!.getReader();
+  for (let ping = 0; ping < 10; ping++) {
+    const read = reader.read();
+    await vi.advanceTimersByTimeAsync(8_000);
+    expect(new TextDecoder().decode((await read).value)).toBe(": ping\n\n");
+  }
+  expect(reactions).toBe(1);
+  await reader.cancel();
   expect(vi.getTimerCount()).toBe(0);
 });
 

@@ -2,6 +2,7 @@
  * GET /metrics by the rules of Prometheus' text format 0.0.4, and by those of good names, which its linter has: a counter
  * ends in `_total`, a unit is a base unit and stands last, `quantile` is a summary's alone.
  */
+import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type PgliteDatabase, pglite } from "../../../adapters/pglite.ts";
 import { createSite, type Site } from "./site.ts";
@@ -104,7 +105,9 @@ test("GET /metrics is well-formed, and well named, whatever queues are called", 
     .toBe(1);
   const families = [...(await metrics()).values()];
   expect(families.length).toBeGreaterThan(5);
+  const told = readFileSync(new URL("../../../docs/http.md", import.meta.url), "utf8");
   for (const { name, type, help, samples } of families) {
+    expect(told).toContain(`| \`${name.replace("_name_", "_")}\` `);
     expect(name).toMatch(/^orchestratum_/);
     expect(help, name).toMatch(/^[A-Z].*\.$/);
     expect(name.endsWith("_total"), `${name} is a ${type}`).toBe(type === "counter");
@@ -124,18 +127,26 @@ test("GET /metrics has depths, the oldest that is due and times, by queue and by
   const hourAgo = new Date(Date.now() - 3_600_000).toISOString();
   await site.ask("POST /commands", { body: { name: "wait", queue: "deep", runAt: hourAgo } });
   await site.ask("POST /commands", { body: { name: "wait", queue: "deep", delayMs: 3_600_000 } });
+  await site.ask("POST /commands", { body: { name: "add", input: { a: 1 } } });
+  await site.orchestrator.tick();
   await expect
-    .poll(async () => valueOf(await metrics(), "orchestratum_live_commands", { queue: "deep", status: "scheduled" }), {
-      timeout: 10_000,
-    })
-    .toBe(1);
+    .poll(
+      async () => {
+        // What has ended is counted by a duty, which takes its time.
+        await database.query("select f.more from orchestratum.fold_history(0) f", []);
+        const labels = { queue: "default", status: "succeeded" };
+        return valueOf(await metrics(), "orchestratum_ended_commands_last_day", labels);
+      },
+      { timeout: 10_000 },
+    )
+    .toBeGreaterThan(0);
   const families = await metrics();
   const { json } = await site.ask("GET /stats");
   for (const [kind, key, figures] of [
     ["", "queue", json.queues],
     ["name_", "name", json.names],
   ] as const) {
-    expect(figures.length).toBeGreaterThan(1);
+    expect(figures.length).toBeGreaterThan(0);
     for (const one of figures) {
       const value = (metric: string, more: Record<string, string> = {}) =>
         valueOf(families, `orchestratum_${kind}${metric}`, { [key]: one[key], ...more });

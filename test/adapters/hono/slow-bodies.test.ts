@@ -6,6 +6,8 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import { type PgliteDatabase, pglite } from "../../../adapters/pglite.ts";
+import { postgresJs } from "../../../adapters/postgres-js.ts";
+import { createDatabase } from "../../database.ts";
 import { createSite, type Site, signingKey } from "./site.ts";
 
 let database: PgliteDatabase;
@@ -24,18 +26,31 @@ afterEach(() => void vi.useRealTimers());
 const lines = "application/x-ndjson";
 
 /** Sends a body that is made as it is read. */
-async function send(route: string, body: ReadableStream<Uint8Array>, headers: Record<string, string> = {}) {
+async function send(
+  route: string,
+  body: ReadableStream<Uint8Array>,
+  headers: Record<string, string> = {},
+  { app }: Site = site,
+): Promise<Response> {
   const { method, url, headers: usual } = site.request(route, { headers });
-  return await site.app.request(new Request(url, { method, headers: usual, body, duplex: "half" } as RequestInit));
+  return await app.request(new Request(url, { method, headers: usual, body, duplex: "half" } as RequestInit));
 }
 
-/** A body with a part every so often, without end; after `parts` of them it is silent. Tells whether it was given up. */
+/**
+ * A body with a part every so often, without end; after `parts` of them it is silent. Tells when it is read for the first
+ * time, and whether it was given up.
+ */
 function dripping(part: string, everyMs: number, parts = Number.POSITIVE_INFINITY) {
   const cancelled = vi.fn();
   let sent = 0;
+  let begin = (): void => {};
+  const begun = new Promise<void>((resolve) => {
+    begin = resolve;
+  });
   const body = new ReadableStream<Uint8Array>(
     {
       async pull(controller) {
+        begin();
         await new Promise<void>((resolve) => {
           if (sent < parts) setTimeout(resolve, everyMs);
         });
@@ -46,7 +61,7 @@ function dripping(part: string, everyMs: number, parts = Number.POSITIVE_INFINIT
     },
     { highWaterMark: 0 },
   );
-  return { body, cancelled };
+  return { body, cancelled, begun };
 }
 
 /** What is no timer goes on by itself: digests, and the database. */
@@ -72,11 +87,12 @@ describe("a body that is not there within 30 s", () => {
     ["POST /tick", signed],
   ])("is 408 for %s %o, however busy its sender is, and is read no further", async (route, headers) => {
     vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
-    const { body, cancelled } = dripping(" ", 4_000);
+    const { body, cancelled, begun } = dripping(" ", 4_000);
     let answer: Response | undefined;
     const sent = send(route, body, headers).then((response) => {
       answer = response;
     });
+    await begun;
     await turn(29);
     expect([answer, cancelled.mock.calls.length]).toEqual([undefined, 0]);
     await turn(3);
@@ -162,9 +178,12 @@ describe("NDJSON", () => {
       const { heapUsed, arrayBuffers } = process.memoryUsage();
       return heapUsed + arrayBuffers;
     };
+    // Not in this process: an embedded database would keep what is pushed in the memory that is looked at.
+    const server = await createDatabase({ max: 4 });
+    await using other = createSite(postgresJs(server.sql));
     const count = 200_000;
     const { body, made } = lineSource(count);
-    const response = await send("POST /commands/batch", body, { "Content-Type": lines });
+    const response = await send("POST /commands/batch", body, { "Content-Type": lines }, other);
     const memory: number[] = [];
     let answers = 0;
     let last = "";
@@ -180,5 +199,7 @@ describe("NDJSON", () => {
     const [first = 0] = memory;
     // A tenth of what was sent in between: what is kept of every line would be more.
     expect(Math.max(...memory) - first).toBeLessThan(made.bytes / 10);
+    await other.orchestrator.stop();
+    await server.drop();
   }, 120_000);
 });

@@ -17,8 +17,12 @@ export interface Serving extends AsyncDisposable {
   readonly base: string;
 }
 
-/** Declares the tests. */
-export function socketCases(serve: (database: Database) => Promise<Serving>): void {
+/**
+ * Declares the tests. `cutsOff`: the connection of who sends too much is closed, not only answered.
+ *
+ * @default cutsOff is true
+ */
+export function socketCases(serve: (database: Database) => Promise<Serving>, { cutsOff = true } = {}): void {
   let database: Database;
   let serving: Serving;
   let orchestrator: Orchestrator;
@@ -167,7 +171,7 @@ export function socketCases(serve: (database: Database) => Promise<Serving>): vo
         text += part;
         if (text.includes(": ping\n\n")) break;
       }
-      expect(text).toMatch(/^event: status\n/);
+      expect(text).toMatch(/^(?:: ping\n\n)?event: status\n/);
     }, 30_000);
   });
 
@@ -294,6 +298,7 @@ export function socketCases(serve: (database: Database) => Promise<Serving>): vo
         sent += 16_384;
       }, 5);
       await expect.poll(text, { timeout: 20_000 }).toMatch(/^HTTP\/1\.1 413 /);
+      if (!cutsOff) socket.destroy();
       await ended;
       clearInterval(feed);
       expect(text()).toContain("application/problem+json");
