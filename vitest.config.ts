@@ -1,5 +1,6 @@
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
+import LongestFirst from "./test/longest-first.ts";
 
 const path = (file: string): string => fileURLToPath(new URL(file, import.meta.url));
 
@@ -19,6 +20,7 @@ export default defineConfig({
     exclude: ["**/node_modules/**", "test/matrix/**"],
     globalSetup: ["test/server.ts"],
     reporters: ["default", "./test/reporter.ts"],
+    sequence: { sequencer: LongestFirst },
     // The server and its clients share the processors: more files at once only make each other slow.
     maxWorkers: 2,
     // For machines that are slower than anybody would expect; nothing waits for it where all is well.
