@@ -143,6 +143,17 @@ function send(
       limit.removeEventListener("abort", tooLate);
       resolve(responseOf(message));
     });
+    // Nobody asked for another protocol: it is an answer that a call cannot have.
+    request.on("upgrade", (_, socket) => {
+      limit.removeEventListener("abort", tooLate);
+      socket.destroy();
+      resolve(Response.error());
+    });
+    // For whatever ends without a word: without effect where something else came first.
+    request.on("close", () => {
+      limit.removeEventListener("abort", tooLate);
+      reject(signal.aborted ? signal.reason : new Error("The endpoint closed the connection"));
+    });
     request.on("error", (error) => {
       limit.removeEventListener("abort", tooLate);
       if (signal.aborted) reject(signal.reason);

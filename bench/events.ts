@@ -2,6 +2,7 @@
  * Events: how fast they are published, delivered, appended, placed in the log and read. What the machine does besides meets
  * the two sides of a ratio alike: they take turns, and ratios are taken within the round. CPU seconds are of client and server.
  */
+import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import type postgres from "postgres";
 import { postgresJs } from "../adapters/postgres-js.ts";
@@ -28,6 +29,9 @@ const audiences = [
   { matching: 10, stored: 1_000 },
 ] as const;
 
+/** In history a correlation id is in an index, so commands that have one are what deliveries are like. */
+const drained = ["deliveries", "commands", "commands with a correlation id"] as const;
+
 /** What a store does, and how many events one measurement takes: a second's worth or two. */
 const doings = [
   { what: "append", named: "append, one at a time", count: 4_000 },
@@ -52,11 +56,11 @@ export async function events(ground: Ground): Promise<Ratio[]> {
     known.set(name, figures);
     return figures;
   };
-  progress.expect(rounds * (audiences.length + 2 + 2 * doings.length));
+  progress.expect(rounds * (audiences.length + drained.length + 2 * doings.length));
   await sql.unsafe(readFileSync(new URL("bare/events.sql", import.meta.url), "utf8"));
   for (let round = 0; round < rounds; round++) {
     for (const audience of turned(audiences, round)) await publishing(ground, audience, figure);
-    for (const what of turned(["deliveries", "commands"] as const, round)) await draining(ground, what, figure);
+    for (const what of turned(drained, round)) await draining(ground, what, figure);
     for (const who of turned(["library", "bare"] as const, round)) await storing(ground, who, figure);
   }
   for (const [name, { rates, costs }] of known) {
@@ -74,6 +78,11 @@ export async function events(ground: Ground): Promise<Ratio[]> {
   return [
     ...others.flatMap((name) => ratios(`events, ${name} / ${none}`, name, none)),
     ...ratios("events: deliveries / plain commands", "drain: deliveries", "drain: commands", { atLeast: 0.8 }),
+    ...ratios(
+      "events: deliveries / commands with a correlation id",
+      "drain: deliveries",
+      "drain: commands with a correlation id",
+    ),
     ...doings.flatMap(({ named }) =>
       ratios(`events: ${named}, orchestratum / bare`, `${named}: library`, `${named}: bare`, { atLeast: 0.7 }),
     ),
@@ -103,7 +112,7 @@ async function publishing(ground: Ground, audience: Audience, figure: Figure): P
   await requireCount(ground, "command", published * matching);
 }
 
-async function draining(ground: Ground, what: "deliveries" | "commands", figure: Figure): Promise<void> {
+async function draining(ground: Ground, what: (typeof drained)[number], figure: Figure): Promise<void> {
   const { progress, sql } = ground;
   progress.step(`drain: ${what}`);
   await clear(ground);
@@ -112,7 +121,9 @@ async function draining(ground: Ground, what: "deliveries" | "commands", figure:
   for (let i = 0; i < delivered; i += 1_000) {
     const orders = Array.from({ length: 1_000 }, (_, j) => orderOf(i + j));
     if (what === "deliveries") await orchestrator.publish(orders.map((order) => orderPlaced(order)));
-    else await orchestrator.push(orders.map((order) => placeOrder(order)));
+    else if (what === "commands") await orchestrator.push(orders.map((order) => placeOrder(order)));
+    else
+      await orchestrator.push(orders.map((order) => placeOrder(order, { metadata: { correlationId: randomUUID() } })));
   }
   await orchestrator.stop();
   await settle(sql);

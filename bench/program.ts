@@ -31,7 +31,9 @@ export function startProgram(
 ): Program {
   // For a profile: BENCH_NODE_OPTIONS="--cpu-prof --cpu-prof-dir=/tmp/profiles".
   const extra = (process.env.BENCH_NODE_OPTIONS ?? "").split(" ").filter(Boolean);
-  const child = spawn(command, [...before, ...(command === node ? extra : []), here(path), ...args], { stdio: ["pipe", "pipe", "inherit"] });
+  const child = spawn(command, [...before, ...(command === node ? extra : []), here(path), ...args], {
+    stdio: ["pipe", "pipe", "inherit"],
+  });
   running.add(child);
   // Its end is reported below, and what is written to it means only "end".
   child.stdin.on("error", () => {});

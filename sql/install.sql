@@ -2544,8 +2544,8 @@ $f$;
 
 -- Publishes events to no stream, and pushes their deliveries. Answers what to hint at.
 -- events: as append takes them. `repeat` says that some may have been published before (a reply was lost, or the caller chose the id): such
--- an event is left as it is, and delivers nothing again; its deliveries are hinted at, since that hint may have been lost, too. Of another topic or other data it is a mistake of the caller's, and the whole call
--- is refused (SQLSTATE OR002).
+-- an event is left as it is, and delivers nothing again; its deliveries are hinted at, since that hint may have been lost, too. Of another
+-- topic or other data it is a mistake of the caller's, and the whole call is refused (SQLSTATE OR002).
 create function orchestratum.publish_batch(events json, repeat boolean default false, at timestamptz default clock_timestamp())
 returns table (queue text, available_at text)
 language plpgsql volatile
@@ -2771,7 +2771,7 @@ declare
   count int;
 begin
   -- The usual case, every topic and no retention, by itself: by the name of its slot an event is found in half the time that it takes among
-  -- all slots, and that the rows are streamed through nothing but a window makes it a third of what the statement below takes.
+  -- all slots, and the rows stream through one window. Half of what the statement below takes, all in all.
   if read_log.pattern is null
     and not exists (select from orchestratum.event_position x where x.position > read_log.after and x.slot > 0)
   then
@@ -3535,7 +3535,7 @@ begin
     end loop;
   end loop;
 
-  update orchestratum.setting set functions_hash = '0.1.0 7167cd4b125c72eb63e2e31c8c5af81a19d9befe07546f3cd0bcaa4a752f66a5';
+  update orchestratum.setting set functions_hash = '0.1.0 3a5176fa5bed99ac345c4ae14f83ca1f6022a854f4766ac4a4b8cf0020ede8f9';
 end $$;
 
 commit;

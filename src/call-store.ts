@@ -14,6 +14,8 @@ export interface CallStore {
   begin(id: string, forMs: number): Awaitable<{ readonly answer: string | undefined } | undefined>;
   /** Keeps its answer. */
   end(id: string, answer: string, forMs: number): Awaitable<void>;
+  /** Forgets an id whose work failed and may be done again: a signed tick. Where it is missing, a repeat is refused. */
+  forget?(id: string): Awaitable<void>;
 }
 
 /** Runs `work` once for an id, and answers what it answered: rejects as `refuse` says where that is not known. */
@@ -24,8 +26,11 @@ const rememberMs = 2 * toleranceSeconds * 1000;
 const maxRemembered = 100_000;
 const maxRememberedBytes = 64_000_000;
 
-/** @param refuse the error where work is under way elsewhere, has failed, or its answer is gone. */
-export function createOnce(store: CallStore, refuse: () => Error): Once {
+/**
+ * @param refuse the error where work is under way elsewhere, has failed, or its answer is gone.
+ * @param repeatsFailed whether work that has failed may be done again under its id.
+ */
+export function createOnce(store: CallStore, refuse: () => Error, repeatsFailed: boolean = false): Once {
   /** What is under way here: whatever comes again waits for the same answer. */
   const open = new Map<string, Promise<string>>();
   return async (id, work) => {
@@ -35,7 +40,10 @@ export function createOnce(store: CallStore, refuse: () => Error): Once {
       const known = await store.begin(id, rememberMs);
       if (known?.answer !== undefined) return known.answer;
       if (known) throw refuse();
-      const answer = await work();
+      const answer = await work().catch(async (error: unknown) => {
+        if (repeatsFailed) await store.forget?.(id);
+        throw error;
+      });
       await store.end(id, answer, rememberMs);
       return answer;
     })();
@@ -81,6 +89,10 @@ export function createMemory(now: () => number): CallStore {
       entry.answer = answer;
       bytes += answer.length;
       tidy();
+    },
+    forget(id) {
+      bytes -= entries.get(id)?.answer?.length ?? 0;
+      entries.delete(id);
     },
   };
 }

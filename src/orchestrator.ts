@@ -147,6 +147,8 @@ export interface Orchestrator
   readonly workers: readonly Worker[];
   /** Whether a worker of this orchestrator runs. */
   readonly isRunning: boolean;
+  /** Whether `stop()` was called: what is built around an orchestrator ends by it. */
+  readonly isStopped: boolean;
 
   /** Adds an observer; the result takes it away. */
   observe(observer: Observer): () => void;
@@ -349,6 +351,9 @@ export function createOrchestrator(options: OrchestratorOptions): Orchestrator {
     get isRunning() {
       return [...workers].some((worker) => worker.isRunning);
     },
+    get isStopped() {
+      return isStopped;
+    },
     ...asking,
     ...createControl({
       database,
@@ -364,7 +369,7 @@ export function createOrchestrator(options: OrchestratorOptions): Orchestrator {
       clock,
       hints,
       report,
-      log: createLogReader(database),
+      log: createLogReader(database, clock),
       cancel: (filter, cancelOptions) => orchestrator.cancel(filter, cancelOptions),
     }),
     ...createEventAsking(database),

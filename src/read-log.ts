@@ -3,6 +3,7 @@
  * somebody places it, after its commit: whoever reads does so, and a duty where nobody reads. So a position that was
  * read stays what it is, nothing ever appears before it, and it means the same after a dump was restored elsewhere.
  */
+import type { Clock } from "./clock.ts";
 import type { Database } from "./database.ts";
 import { requireInteger, shown } from "./limits.ts";
 import {
@@ -14,6 +15,7 @@ import {
   requireParsers,
 } from "./recorded-event.ts";
 import { requirePattern } from "./topic.ts";
+import { pause } from "./wakeup.ts";
 
 /** A place in the log, as an event's `position` or as text; 0 is before the first event. */
 export type LogPosition = number | string;
@@ -42,8 +44,17 @@ export interface LogPage<Event = RecordedEvent> {
 export interface LogReader {
   /** Rows after a position, and how far that was; events that have no place yet get one where these are wanted. */
   read(after: number, limit: number, pattern: string | null): Promise<RowPage>;
-  /** Places what is committed, 1,000 events at most, and answers how many. */
-  place(): Promise<number>;
+  /** Places what is committed, 1,000 events at most. Where somebody else does so at this moment it waits a little. */
+  place(): Promise<Placed>;
+}
+
+/** What placing came to. */
+export interface Placed {
+  readonly count: number;
+  /** The last position of the log: what has none is what had not committed before, or more than one statement places. */
+  readonly head: number;
+  /** Whether there may be more soon: events without a place, which somebody else was placing for longer than is waited. */
+  readonly busy: boolean;
 }
 
 /** How far a read came; no event. */
@@ -63,13 +74,21 @@ export interface RowPage {
 export const placeAtOnce = 1_000;
 /** Most events that one read looks at for those of its topics. */
 const maxScanned = 10_000;
+/** How long one waits for another who places at this moment, doubled each time: a quarter of a second in all. */
+const busyMs = [2, 4, 8, 16, 32, 64, 128] as const;
 const maxLimit = 1_000;
 
-export function createLogReader(database: Database): LogReader {
-  /** How many were placed. */
-  async function place(): Promise<number> {
-    const [row] = await database.run<{ placed: number }>("sequenceEvents", [placeAtOnce]);
-    return row?.placed ?? 0;
+export function createLogReader(database: Database, clock: Clock): LogReader {
+  async function place(): Promise<Placed> {
+    for (let turn = 0; ; turn++) {
+      const [row] = await database.run<{ placed: number; head: string; busy: boolean }>("sequenceEvents", [
+        placeAtOnce,
+      ]);
+      const placed = { count: row?.placed ?? 0, head: Number(row?.head ?? 0), busy: row?.busy ?? false };
+      const waitMs = busyMs[turn];
+      if (!placed.busy || waitMs === undefined) return placed;
+      await pause(clock, waitMs);
+    }
   }
 
   async function readOnce(after: number, limit: number, pattern: string | null): Promise<RowPage> {
@@ -87,11 +106,13 @@ export function createLogReader(database: Database): LogReader {
       const page = await readOnce(after, limit, pattern);
       if (page.more) return page;
       // Who has come to the end places what has no place yet: in a statement of its own, since only a position that has
-      // committed may be handed out.
-      const placed = await place();
-      if (placed === 0) return page;
+      // committed may be handed out. Somebody else may have placed them meanwhile: nobody hints at that.
+      const { count, head, busy } = await place();
+      if (head <= page.position) return { ...page, more: busy };
       const again = await readOnce(after, limit, pattern);
-      return { ...again, more: again.more || placed === placeAtOnce };
+      if (again.more) return again;
+      // Where retention has taken the last events, the log is read up to where they were.
+      return { ...again, position: Math.max(again.position, head), more: busy || count === placeAtOnce };
     },
   };
 }

@@ -7,7 +7,7 @@ import type { Clock } from "./clock.ts";
 import { type Database, repeatDelayMs } from "./database.ts";
 import type { Hints } from "./hints.ts";
 import type { Observer } from "./observation.ts";
-import type { LogReader } from "./read-log.ts";
+import { type LogReader, placeAtOnce } from "./read-log.ts";
 import { createReaderLease, type ReaderLease, readersHint } from "./reader-lease.ts";
 import type { ResolvedReaderOptions } from "./reader-options.ts";
 import { uuidv7 } from "./uuid.ts";
@@ -73,8 +73,11 @@ export function createReader(options: ResolvedReaderOptions, parts: ReaderParts)
   const unsubscribe = parts.hints.receive({
     due(queue, fromMicros) {
       if (queue !== readersHint) return;
-      wake();
-      if (fromMicros === 0) for (const lease of leases.values()) lease.check();
+      for (const lease of leases.values()) lease.wake();
+      // An event changes nothing about who reads; what somebody has done to a reader may.
+      if (fromMicros !== 0) return;
+      wakeup.raise();
+      for (const lease of leases.values()) lease.check();
     },
     reconnected: wake,
   });
@@ -85,7 +88,7 @@ export function createReader(options: ResolvedReaderOptions, parts: ReaderParts)
   }
 
   async function register(): Promise<void> {
-    if (options.from === undefined) while ((await log.place()) > 0);
+    if (options.from === undefined) while ((await log.place()).count === placeAtOnce);
     await database.run("registerReader", [name, options.from === undefined ? null : String(options.from)]);
     isKnown();
   }

@@ -125,7 +125,7 @@ interface ReaderRow {
 
 export function createEventStore(parts: EventStoreParts): OwnEventStore {
   const { database, hints } = parts;
-  const log = createLogReader(database);
+  const log = createLogReader(database, parts.clock);
   const started = new Set<Reader>();
   let isStopped = false;
 
@@ -157,10 +157,10 @@ export function createEventStore(parts: EventStoreParts): OwnEventStore {
       const attempt = "Cannot rebuild reader";
       requireReaderName(attempt, name);
       const position = requirePosition(attempt, "from", from);
-      const [row] = await database.run<{ generation: number; begun: boolean }>("rebuildReader", [
-        name,
-        String(position),
-      ]);
+      const begin = () =>
+        database.run<{ generation: number; begun: boolean }>("rebuildReader", [name, String(position)]);
+      // None, too, where another call has begun one while this one waited for it: the second look finds that.
+      const row = (await begin())[0] ?? (await begin())[0];
       if (!row) throw new UnknownReaderError(attempt, name);
       hints.wake([readersHint]);
       return { generation: row.generation, begun: row.begun };

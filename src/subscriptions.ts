@@ -28,7 +28,12 @@ export interface AddSubscriptionOptions {
    * @default "now"
    */
   readonly from?: "now" | LogPosition | undefined;
-  /** How long it waits for open transactions that may have published without it, in ms. @default 60_000 */
+  /**
+   * How long it waits for open transactions that may have published without it, and for others who place in the log what
+   * is committed, in ms.
+   *
+   * @default 60_000
+   */
   readonly waitMs?: number | undefined;
 }
 
@@ -63,8 +68,9 @@ export interface Subscriptions {
 
   /**
    * Stores a subscription without waiting for a worker, also one that was removed, and delivers to it what is in the log
-   * behind a position. It can be repeated: nothing is delivered twice. What a transaction of REPEATABLE READ publishes
-   * that began before is delivered by what there was then.
+   * behind a position. It can be repeated: nothing is delivered twice of which history still has the delivery (of what
+   * succeeded, 7 days by default); what was handled before that is delivered again, so repeat it from a later position.
+   * What a transaction of REPEATABLE READ publishes that began before is delivered by what there was then.
    *
    * @returns how far the log was delivered; undefined with `from: "now"`.
    * @throws TypeError and RangeError for what `subscribe` did not make and for options out of their limits;
@@ -96,7 +102,7 @@ export class OpenPublishersError extends Error {
   readonly pids: readonly number[];
   constructor(name: string, pids: readonly number[]) {
     super(
-      `Cannot fill up subscription "${name}": transactions that began before it are still open (${pids.join(", ") || "prepared"}): add it again when they have ended, nothing is delivered twice`,
+      `Cannot fill up subscription "${name}": transactions that began before it are still open (${pids.join(", ") || "prepared"}): add it again when they have ended, from a position that history's retention reaches back to: nothing is delivered twice then`,
     );
     this.pids = pids;
   }
@@ -147,8 +153,7 @@ export function createSubscriptions(parts: SubscriptionsParts): Subscriptions {
   const { database, clock, hints, report, log } = parts;
 
   /** Waits until none of these transactions (all that are open now, where none are named) is open. */
-  async function publishersEnded(name: string, waitMs: number): Promise<void> {
-    const until = clock.now() + waitMs;
+  async function publishersEnded(name: string, until: number): Promise<void> {
     let left: string | null = null;
     for (let attempt = 1; ; attempt++) {
       const rows: { transaction: string; pid: number | null }[] = await database.run("openPublishers", [left]);
@@ -162,19 +167,24 @@ export function createSubscriptions(parts: SubscriptionsParts): Subscriptions {
   }
 
   /** Places all that is committed by now, and answers the end of the log. */
-  async function endOfLog(): Promise<string> {
+  async function endOfLog(name: string, until: number): Promise<string> {
     const [inbox] = await database.run<{ seq: string }>("inboxEnd", []);
     for (;;) {
       await log.place();
       const [state] = await database.run<{ position: string; left: boolean }>("logEnd", [inbox?.seq ?? "0"]);
       if (!state?.left) return state?.position ?? "0";
+      if (clock.now() >= until) {
+        throw new Error(
+          `Cannot fill up subscription "${name}": somebody else has not placed what is committed: add it again`,
+        );
+      }
       // Somebody else is placing them at this moment.
       await pause(clock, 5);
     }
   }
 
-  async function fill(name: string, from: number): Promise<number> {
-    const end = await endOfLog();
+  async function fill(name: string, from: number, until: number): Promise<number> {
+    const end = await endOfLog(name, until);
     let position = String(from);
     for (let troubles = 0; Number(position) < Number(end); ) {
       try {
@@ -217,8 +227,9 @@ export function createSubscriptions(parts: SubscriptionsParts): Subscriptions {
       const position = from === "now" ? undefined : requirePosition(`${attempt} "${name}"`, "from", from);
       await database.run("registerSubscriptions", [JSON.stringify([row]), "add"]);
       if (position === undefined) return { position };
-      await publishersEnded(name, waitMs);
-      return { position: await fill(name, position) };
+      const until = clock.now() + waitMs;
+      await publishersEnded(name, until);
+      return { position: await fill(name, position, until) };
     },
 
     async removeSubscription(name, options) {

@@ -101,7 +101,8 @@ test("tsconfig.json resolves the entry points to the sources", () => {
 test("examples/deno.json resolves them, too, and other packages as deno.json does", () => {
   const { exports, imports } = JSON.parse(read("deno.json"));
   const own = Object.entries(exports).map(([entry, path]) => [`orchestratum${entry.slice(1)}`, `.${path}`]);
-  expect(JSON.parse(read("examples/deno.json")).imports).toEqual({ ...Object.fromEntries(own), ...imports });
+  // Examples may use packages of their own.
+  expect(JSON.parse(read("examples/deno.json")).imports).toMatchObject({ ...Object.fromEntries(own), ...imports });
 });
 
 test("package-lock.json names the optional packages of every platform", () => {

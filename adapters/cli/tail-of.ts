@@ -5,9 +5,12 @@ import type { CommandSummary } from "../../src/summary.ts";
 import type { TailOptions } from "../client/client.ts";
 import { createEndedFeed } from "../hono/ended-feed.ts";
 
-/** Reads history once a second, and leaves out what it has told. It ends by `signal`, or where the database fails ten times. */
+/**
+ * Reads history once a second, and leaves out what it has told. It ends by `signal`, with the orchestrator, or where the
+ * database fails ten times.
+ */
 export async function* tailOf(
-  orchestrator: Pick<Orchestrator, "list" | "report">,
+  orchestrator: Pick<Orchestrator, "list" | "report" | "isStopped">,
   { since, signal = new AbortController().signal, onSkipped }: TailOptions,
 ): AsyncGenerator<CommandSummary, void, undefined> {
   const batches = await createEndedFeed(orchestrator).watch(signal, since);

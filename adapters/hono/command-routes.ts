@@ -148,7 +148,7 @@ export function commandRoutes(orchestrator: Orchestrator): AnyRoute[] {
           const result = await orchestrator.retry(id, { by: principal.name, ...change });
           return c.json({ id, result: acceptable(result) }, 202);
         } catch (error) {
-          throw foreseen(error, "input", body.input) ?? refused(error, "Cannot retry") ?? error;
+          throw foreseen(error, "input", body.input) ?? refused(error, "Cannot retry", 422) ?? error;
         }
       },
     }),

@@ -24,7 +24,7 @@ export function deadLetterRoutes(orchestrator: Orchestrator): AnyRoute[] {
       query: deadQuery,
       answers: { 200: { description: "A page, with a cursor where there are more", schema: commandList } },
       async handle({ c, query: { limit = 50, cursor, ...filter } }) {
-        return c.json(await attempted(orchestrator.deadLetters(filterOf(filter), { limit, cursor })));
+        return c.json(await attempted(400, orchestrator.deadLetters(filterOf(filter), { limit, cursor })));
       },
     }),
     route({
@@ -51,7 +51,7 @@ export function deadLetterRoutes(orchestrator: Orchestrator): AnyRoute[] {
       async handle({ c, principal, body: { filter, dryRun = false, perSecond } }) {
         // At a pace it may take hours: it ends with its client, and what was retried by then stays so.
         const options = { by: principal.name, dryRun, perSecond, signal: c.req.raw.signal };
-        return c.json({ ...(await attempted(orchestrator.retryDeadLetters(filterOf(filter), options))), dryRun });
+        return c.json({ ...(await attempted(422, orchestrator.retryDeadLetters(filterOf(filter), options))), dryRun });
       },
     }),
     route({
@@ -63,17 +63,17 @@ export function deadLetterRoutes(orchestrator: Orchestrator): AnyRoute[] {
       answers: { 200: { description: "How many it was; with dryRun, how many it would be", schema: bulkResult } },
       async handle({ c, principal, body: { filter, dryRun = false } }) {
         const options = { by: principal.name, dryRun };
-        return c.json({ ...(await attempted(orchestrator.dropDeadLetters(filterOf(filter), options))), dryRun });
+        return c.json({ ...(await attempted(422, orchestrator.dropDeadLetters(filterOf(filter), options))), dryRun });
       },
     }),
   ];
 }
 
-async function attempted<Value>(work: Promise<Value>): Promise<Value> {
+async function attempted<Value>(status: 400 | 422, work: Promise<Value>): Promise<Value> {
   try {
     return await work;
   } catch (error) {
-    throw refused(error, "Cannot ") ?? error;
+    throw refused(error, "Cannot ", status) ?? error;
   }
 }
 

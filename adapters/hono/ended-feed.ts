@@ -1,11 +1,11 @@
 /**
- * What ends, for all who watch: one poller of a router, however many there are, and none while nobody watches. It reads
+ * What ends, for all who watch: one poller of an orchestrator, however many there are, and none while nobody watches. It reads
  * history from the newest time that it knows, less an overlap, since what commits later may have ended earlier; what it
  * has told already is left out. Times are the database's throughout.
  */
 import type { CommandStatus, CommandSummary, Orchestrator } from "../../src/index.ts";
 import { createMailbox, type Mailbox } from "./mailbox.ts";
-import { createPoller } from "./poller.ts";
+import { createPoller, requireRunning } from "./poller.ts";
 
 /** A finish commits within milliseconds of its clock; one inside a handler's own transaction may take as long as that. */
 const overlapMs = 5_000;
@@ -26,12 +26,23 @@ export interface Ended {
 export interface EndedFeed {
   /**
    * What ends from now on, and before that what ended since a time. It is awaited before the client is told that it
-   * listens, so that nothing falls between. It ends by `signal` only.
+   * listens, so that nothing falls between. It ends by `signal`, and with the orchestrator.
    */
   watch(signal: AbortSignal, since?: Date): Promise<AsyncIterator<Ended>>;
 }
 
-export function createEndedFeed(orchestrator: Pick<Orchestrator, "list" | "report">): EndedFeed {
+type Source = Pick<Orchestrator, "list" | "report" | "isStopped">;
+
+const feeds = new WeakMap<Source, EndedFeed>();
+
+/** The one of an orchestrator, whichever of its routers asks. */
+export function endedFeedOf(orchestrator: Source): EndedFeed {
+  const feed = feeds.get(orchestrator) ?? createEndedFeed(orchestrator);
+  feeds.set(orchestrator, feed);
+  return feed;
+}
+
+export function createEndedFeed(orchestrator: Source): EndedFeed {
   const watchers = new Set<Mailbox<Ended>>();
   /** What was told within the overlap, by id and time: a command that was tried again ends twice. */
   let told = new Map<string, number>();
@@ -70,8 +81,13 @@ export function createEndedFeed(orchestrator: Pick<Orchestrator, "list" | "repor
     newest = Math.max(newest, at);
   }
 
+  function letGo(error: unknown): void {
+    for (const watcher of [...watchers]) watcher.fail(error);
+  }
+
   const poller = createPoller({
     isWanted: () => watchers.size > 0,
+    isStopped: () => orchestrator.isStopped,
     async poll() {
       const known = newest;
       const { commands, skipped: isCut } = await read(horizon());
@@ -85,8 +101,9 @@ export function createEndedFeed(orchestrator: Pick<Orchestrator, "list" | "repor
     },
     failed(error, count) {
       orchestrator.report({ type: "database_trouble", operation: "list", error, attempt: count });
-      if (count >= maxTroubles) for (const watcher of [...watchers]) watcher.fail(error);
+      if (count >= maxTroubles) letGo(error);
     },
+    stopped: letGo,
     ended() {
       starting = undefined;
     },
@@ -94,13 +111,18 @@ export function createEndedFeed(orchestrator: Pick<Orchestrator, "list" | "repor
 
   return {
     async watch(signal, since) {
+      requireRunning(orchestrator);
       const watcher: Mailbox<Ended> = createMailbox(signal, () => {
         watchers.delete(watcher);
         poller.look();
       });
       watchers.add(watcher);
       try {
-        starting ??= start();
+        // One that fails is begun again by whoever comes next; while others watch there is none to begin.
+        starting ??= start().catch((error: unknown) => {
+          starting = undefined;
+          throw error;
+        });
         await starting;
         // What ends while this is read comes twice, and never not at all.
         if (since !== undefined) {
@@ -108,7 +130,6 @@ export function createEndedFeed(orchestrator: Pick<Orchestrator, "list" | "repor
           watcher.put(ended, ended.commands.length);
         }
       } catch (error) {
-        starting = undefined;
         watcher.fail(error);
         throw error;
       }

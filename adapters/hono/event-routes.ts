@@ -8,7 +8,7 @@ import type { RecordedEvent } from "../../src/recorded-event.ts";
 import { eventStream, type OpenStreams, type StreamEvent } from "./event-stream.ts";
 import { idempotencyKey, keyedId } from "./idempotency.ts";
 import { layered } from "./incoming.ts";
-import { createLogFeed } from "./log-feed.ts";
+import { logFeedOf } from "./log-feed.ts";
 import { issuesAt, Problem, refused } from "./problem.ts";
 import { type AnyRoute, type Call, route } from "./route.ts";
 import {
@@ -34,7 +34,7 @@ export function eventRoutes(
   streams: OpenStreams,
 ): AnyRoute[] {
   const topics = new Map(contracts.map((contract) => [contract.topic, contract]));
-  const feed = createLogFeed(orchestrator);
+  const feed = logFeedOf(orchestrator);
 
   return [
     route({
@@ -80,7 +80,7 @@ export function eventRoutes(
           const from = last !== undefined && /^\d{1,15}$/.test(last) ? Number(last) : after;
           return await follow(c, (signal) => feed.follow(signal, from, topic), streams);
         } catch (error) {
-          throw refused(error, "Cannot read events") ?? error;
+          throw refused(error, "Cannot read events", 400) ?? error;
         }
       },
     }),
@@ -131,7 +131,7 @@ export function eventRoutes(
         try {
           return c.json(await orchestrator.removeSubscription(name, { deliveries, by: principal.name }));
         } catch (error) {
-          throw refused(error, "Cannot remove subscription") ?? error;
+          throw refused(error, "Cannot remove subscription", 400) ?? error;
         }
       },
     }),
@@ -173,7 +173,7 @@ function publishProblem(error: unknown, body: PublishedEvents): Problem | undefi
     const members = { currentVersion: error.currentVersion };
     return new Problem(409, "conflict", { detail: "The stream is at another version", members });
   }
-  return refused(error, "Cannot publish") ?? refused(error, "Cannot append");
+  return refused(error, "Cannot publish", 422) ?? refused(error, "Cannot append", 422);
 }
 
 async function follow(

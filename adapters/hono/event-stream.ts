@@ -19,6 +19,13 @@ const firstPingMs = 250;
 /** Whoever has taken nothing for as long as this, pings included, is dropped. */
 const stallMs = 60_000;
 
+const headers = {
+  "Content-Type": "text/event-stream",
+  "Cache-Control": "no-cache, no-store",
+  // nginx would keep it until a buffer is full.
+  "X-Accel-Buffering": "no",
+};
+
 /** How many streams are open at the same time, of one router. */
 export class OpenStreams {
   readonly #max: number;
@@ -46,14 +53,18 @@ export class OpenStreams {
 
 /**
  * Answers with what `source` gives, until it ends. `close` is called once, when it has ended, failed, or the client has
- * gone; a source that fails cuts the stream off, and the client comes back.
+ * gone; a source that fails cuts the stream off, and the client comes back. HEAD is answered without any of it.
  */
 export function eventStream(c: Context, source: AsyncIterator<StreamEvent>, close: () => void): Response {
   const encoder = new TextEncoder();
-  let next: Promise<IteratorResult<StreamEvent>> | undefined;
   let stall: ReturnType<typeof setTimeout> | undefined;
   let isOver = false;
   let isFirst = true;
+  // The source is asked once for each event, and what it answers is kept here: with a race for each ping, all of them
+  // would stay on a promise that is pending for as long as nothing happens.
+  let isAsked = false;
+  let answer: IteratorResult<StreamEvent> | { readonly error: unknown } | undefined;
+  let wake = (): void => {};
 
   const end = (): void => {
     if (isOver) return;
@@ -62,55 +73,73 @@ export function eventStream(c: Context, source: AsyncIterator<StreamEvent>, clos
     close();
     void source.return?.()?.catch(() => {});
   };
-  // Some platforms tell by this alone that a client has gone: a body that is given up there is just not pulled again.
-  const { signal } = c.req.raw;
-  if (signal?.aborted) end();
-  else signal?.addEventListener("abort", end, { once: true });
+  const answered = (given: NonNullable<typeof answer>): void => {
+    answer = given;
+    wake();
+  };
 
+  async function next(): Promise<typeof answer> {
+    if (!isAsked) {
+      isAsked = true;
+      source.next().then(answered, (error: unknown) => answered({ error }));
+    }
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    await new Promise<void>((resolve) => {
+      wake = resolve;
+      timer = setTimeout(resolve, isFirst ? firstPingMs : pingMs);
+      isFirst = false;
+      if (answer) resolve();
+    });
+    clearTimeout(timer);
+    const taken = answer;
+    answer = undefined;
+    if (taken) isAsked = false;
+    return taken;
+  }
+
+  if (c.req.method === "HEAD") {
+    // Hono drops the body of what it answers to HEAD, neither read nor cancelled.
+    end();
+    return c.body(null, 200, headers);
+  }
   const body = new ReadableStream<Uint8Array<ArrayBuffer>>(
     {
+      start: watch,
       async pull(controller) {
         clearTimeout(stall);
-        let timer: ReturnType<typeof setTimeout> | undefined;
         try {
-          next ??= source.next();
-          const ping = new Promise<"ping">((resolve) => {
-            timer = setTimeout(() => resolve("ping"), isFirst ? firstPingMs : pingMs);
-            isFirst = false;
-          });
-          const result = await Promise.race([next, ping]);
+          const result = await next();
           if (isOver) return;
-          if (result === "ping") controller.enqueue(encoder.encode(": ping\n\n"));
+          if (result === undefined) controller.enqueue(encoder.encode(": ping\n\n"));
+          else if ("error" in result) throw result.error;
           else if (result.done) {
             end();
             controller.close();
             return;
-          } else {
-            next = undefined;
-            controller.enqueue(encoder.encode(written(result.value)));
-          }
-          stall = setTimeout(() => {
-            end();
-            controller.error(new Error("Cannot go on with an event stream: its client takes nothing"));
-          }, stallMs);
+          } else controller.enqueue(encoder.encode(written(result.value)));
+          watch(controller);
         } catch (error) {
           if (isOver) return;
           end();
           controller.error(error);
-        } finally {
-          clearTimeout(timer);
         }
       },
-      cancel: end,
+      cancel() {
+        end();
+        wake();
+      },
     },
     { highWaterMark: 0 },
   );
-  return c.body(body, 200, {
-    "Content-Type": "text/event-stream",
-    "Cache-Control": "no-cache, no-store",
-    // nginx would keep it until a buffer is full.
-    "X-Accel-Buffering": "no",
-  });
+  return c.body(body, 200, headers);
+
+  /** From when there is something for the client, or it may take the first. */
+  function watch(controller: ReadableStreamDefaultController<Uint8Array<ArrayBuffer>>): void {
+    stall = setTimeout(() => {
+      end();
+      controller.error(new Error("Cannot go on with an event stream: its client takes nothing"));
+    }, stallMs);
+  }
 }
 
 /** JSON has no line breaks of its own, so data is one line. */

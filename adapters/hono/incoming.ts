@@ -64,5 +64,5 @@ export function layered(metadata: PushedCommand["metadata"], actor: Principal["a
 
 /** What is wrong with a command that push refused, or undefined where that is nothing foreseen. */
 export function pushProblem(error: unknown, place: string, sent: unknown): Problem | undefined {
-  return foreseen(error, place, sent) ?? refused(error, "Cannot push");
+  return foreseen(error, place, sent) ?? refused(error, "Cannot push", 422);
 }

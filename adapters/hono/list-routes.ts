@@ -19,7 +19,7 @@ export function listRoutes(orchestrator: Orchestrator): AnyRoute[] {
         try {
           return c.json(await orchestrator.list(filterOf(filter), { limit, cursor }));
         } catch (error) {
-          throw refused(error, "Cannot list commands") ?? error;
+          throw refused(error, "Cannot list commands", 400) ?? error;
         }
       },
     }),
@@ -44,7 +44,7 @@ function bulk(act: "cancel" | "retry", summary: string, run: Act): AnyRoute {
       try {
         return c.json({ ...(await run(filterOf(filter), { by: principal.name, dryRun })), dryRun });
       } catch (error) {
-        throw refused(error, `Cannot ${act}`) ?? error;
+        throw refused(error, `Cannot ${act}`, 422) ?? error;
       }
     },
   });

@@ -1,13 +1,14 @@
 /**
- * The log of events, for all who follow it. Whoever is behind reads for itself, page by page, until it has come as far
- * as the others; from there on one poller reads for all, and each takes what has its topics. Positions are those of the
- * log, so nobody gets an event twice.
+ * The log of events, for all who follow it. Whoever is behind reads for itself, page by page, until it has come to the
+ * end; from there on one poller of an orchestrator reads for all, and each takes what has its topics and is behind its own
+ * position. So the poller may begin again before what it has read: it does where somebody joins who has read less, and
+ * nobody gets an event twice. A position beyond the end of the log is nobody's but its follower's.
  */
 import type { Orchestrator } from "../../src/index.ts";
-import { topicsPattern } from "../../src/read-log.ts";
+import { type LogPage, topicsPattern } from "../../src/read-log.ts";
 import type { RecordedEvent } from "../../src/recorded-event.ts";
 import { createMailbox, type Mailbox } from "./mailbox.ts";
-import { createPoller } from "./poller.ts";
+import { createPoller, requireRunning } from "./poller.ts";
 
 const pageSize = 500;
 const maxTroubles = 10;
@@ -23,41 +24,63 @@ export interface LogFeed {
 
 interface Follower {
   readonly mailbox: Mailbox<readonly RecordedEvent[]>;
-  readonly position: number;
+  /** How far it has got. */
+  position: number;
   /** Undefined: all. */
   readonly topics: RegExp | undefined;
 }
 
-export function createLogFeed(orchestrator: Pick<Orchestrator, "readAll" | "report">): LogFeed {
+type Source = Pick<Orchestrator, "readAll" | "report" | "isStopped">;
+
+const feeds = new WeakMap<Source, LogFeed>();
+
+/** The one of an orchestrator, whichever of its routers asks. */
+export function logFeedOf(orchestrator: Source): LogFeed {
+  const feed = feeds.get(orchestrator) ?? createLogFeed(orchestrator);
+  feeds.set(orchestrator, feed);
+  return feed;
+}
+
+export function createLogFeed(orchestrator: Source): LogFeed {
   const followers = new Set<Follower>();
-  /** How far the poller has read. */
+  /** From where the poller reads on. */
   let head: number | undefined;
 
   const poller = createPoller({
     isWanted: () => followers.size > 0,
+    isStopped: () => orchestrator.isStopped,
     async poll() {
       while (followers.size > 0) {
-        const page = await orchestrator.readAll({ after: head ?? 0, limit: pageSize });
+        const from = head ?? 0;
+        const page = await orchestrator.readAll({ after: from, limit: pageSize });
+        for (const follower of [...followers]) tell(follower, page);
+        // Somebody has joined meanwhile who has read less.
+        if ((head ?? 0) !== from) continue;
         head = page.position;
-        if (page.events.length > 0) for (const follower of [...followers]) tell(follower, page.events);
         if (!page.more) return;
       }
     },
     failed(error, count) {
       orchestrator.report({ type: "database_trouble", operation: "readLog", error, attempt: count });
-      if (count >= maxTroubles) for (const { mailbox } of [...followers]) mailbox.fail(error);
+      if (count >= maxTroubles) letGo(error);
     },
+    stopped: letGo,
     ended() {
       head = undefined;
     },
   });
 
-  function tell({ mailbox, position, topics }: Follower, events: readonly RecordedEvent[]): void {
+  function letGo(error: unknown): void {
+    for (const { mailbox } of [...followers]) mailbox.fail(error);
+  }
+
+  function tell(follower: Follower, { events, position }: LogPage): void {
     const wanted = events.filter((event) => {
-      if ((event.position ?? 0) <= position) return false;
-      return topics === undefined || topics.test(event.topic);
+      if ((event.position ?? 0) <= follower.position) return false;
+      return follower.topics === undefined || follower.topics.test(event.topic);
     });
-    if (wanted.length > 0) mailbox.put(wanted, wanted.length);
+    follower.position = Math.max(follower.position, position);
+    if (wanted.length > 0) follower.mailbox.put(wanted, wanted.length);
   }
 
   return {
@@ -71,17 +94,14 @@ export function createLogFeed(orchestrator: Pick<Orchestrator, "readAll" | "repo
         poller.look();
       });
       const read = async () => {
+        requireRunning(orchestrator);
         const page = await orchestrator.readAll({ after: position, limit: pageSize, ...chosen });
         position = page.position;
-        // Looked at and joined in one turn, so that the poller reads nothing between.
-        if (!page.more && position >= (head ?? 0) && !signal.aborted) {
-          head ??= position;
+        if (!page.more && !signal.aborted) {
+          head = Math.min(head ?? position, position);
           follower = { mailbox, position, topics: pattern === null ? undefined : new RegExp(pattern) };
           followers.add(follower);
           poller.start();
-        } else if (!page.more && page.events.length === 0) {
-          // Somebody follows from a place that the log has not come to.
-          await new Promise((resolve) => setTimeout(resolve, 1_000));
         }
         return page.events;
       };

@@ -78,8 +78,8 @@ async function describe(
   const commands = pushed.map((contract, index) => {
     // A name may be any text, a key of components may not.
     const key = `command.${contract.name.replaceAll(/[^A-Za-z0-9._-]/g, "_").slice(0, 80)}.${contract.version}.${index}`;
-    schemas[`${key}.input`] = schemaOf(contract.input, "input", options);
-    schemas[`${key}.output`] = schemaOf(contract.output, "output", options);
+    Object.assign(schemas, lifted(`${key}.input`, schemaOf(contract.input, "input", options)));
+    Object.assign(schemas, lifted(`${key}.output`, schemaOf(contract.output, "output", options)));
     const named = {
       name: { const: contract.name },
       version: { const: contract.version },
@@ -109,6 +109,22 @@ function schemaOf(
   if (schema["~standard"].vendor !== "valibot") return {};
   // What travels is what a caller gives, and what a handler returned: the sides before a schema's transformations.
   const { $schema: _, ...plain } = toJsonSchema(schema as never, { errorMode: "ignore", typeMode: "input" });
-  // Its definitions would have to be lifted to the document for its references to hold.
-  return JSON.stringify(plain).includes('"#/$defs/') ? {} : plain;
+  return plain;
+}
+
+/** A schema under its key, and its definitions under keys of their own: references hold in the document only so. */
+function lifted(key: string, { $defs = {}, ...schema }: Part): Part {
+  const keyOf = (name: string): string => `${key}.${name.replaceAll(/[^A-Za-z0-9._-]/g, "_")}`;
+  const rewritten = (value: unknown): unknown => {
+    if (Array.isArray(value)) return value.map(rewritten);
+    if (typeof value !== "object" || value === null) return value;
+    return Object.fromEntries(
+      Object.entries(value).map(([name, one]) => {
+        const [, definition] = (name === "$ref" && /^#\/\$defs\/(.+)$/.exec(String(one))) || [];
+        return [name, definition === undefined ? rewritten(one) : `#/components/schemas/${keyOf(definition)}`];
+      }),
+    );
+  };
+  const definitions = Object.entries($defs).map(([name, one]) => [keyOf(name), rewritten(one)]);
+  return { [key]: rewritten(schema), ...Object.fromEntries(definitions) };
 }

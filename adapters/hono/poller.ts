@@ -1,10 +1,15 @@
-/** Asks again and again while somebody wants to know, and not otherwise. */
+/** Asks again and again while somebody wants to know and the orchestrator is not stopped, and not otherwise. */
+import { StoppedError } from "../../src/wait-errors.ts";
 
 export interface PollerOptions {
   isWanted(): boolean;
+  /** Whether the orchestrator is: it is asked nothing any more. */
+  isStopped(): boolean;
   poll(): Promise<void>;
   /** Hears of each failure; `count` of them came one after the other. */
   failed(error: unknown, count: number): void;
+  /** It ends although somebody wants to know. */
+  stopped(error: StoppedError): void;
   /** Nobody wants to know any more. */
   ended(): void;
 }
@@ -18,7 +23,12 @@ export interface Poller {
 
 const intervalMs = 1_000;
 
-export function createPoller({ isWanted, poll, failed, ended }: PollerOptions): Poller {
+/** @throws StoppedError */
+export function requireRunning({ isStopped }: { readonly isStopped: boolean }): void {
+  if (isStopped) throw new StoppedError("Cannot follow: the orchestrator was stopped");
+}
+
+export function createPoller({ isWanted, isStopped, poll, failed, stopped, ended }: PollerOptions): Poller {
   let isRunning = false;
   let wake = (): void => {};
 
@@ -34,6 +44,10 @@ export function createPoller({ isWanted, poll, failed, ended }: PollerOptions): 
         };
       });
       if (!isWanted()) break;
+      if (isStopped()) {
+        stopped(new StoppedError("Cannot follow on: the orchestrator was stopped"));
+        break;
+      }
       try {
         await poll();
         failures = 0;

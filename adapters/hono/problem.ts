@@ -21,6 +21,7 @@ export const problemTitles = {
   cross_site: "The request comes from another site",
   wrong_host: "This host is not served here",
   unknown: "There is no such thing",
+  method: "The method is not one of this address",
   conflict: "The state does not allow this",
   key_reused: "The idempotency key was used for something else",
   too_large: "The request is too large",
@@ -94,11 +95,14 @@ export function foreseen(error: unknown, place: string = "input", sent?: unknown
   return undefined;
 }
 
-/** What the library refuses at the call, as against what fails in it: its messages begin with the attempt. */
-export function refused(error: unknown, attempt: string): Problem | undefined {
+/**
+ * What the library refuses at the call, as against what fails in it: its messages begin with the attempt. 422 where what
+ * it refuses was in a body.
+ */
+export function refused(error: unknown, attempt: string, status: 400 | 422): Problem | undefined {
   if (!(error instanceof TypeError || error instanceof RangeError)) return undefined;
   if (!error.message.startsWith(attempt)) return undefined;
-  return new Problem(400, "invalid", { detail: withoutValues(error.message) });
+  return new Problem(status, "invalid", { detail: withoutValues(error.message) });
 }
 
 /** What to answer for an error, whatever it is. Those that nobody foresaw are reported. */
@@ -137,22 +141,30 @@ export function later(detail: string, seconds: number = 1, members: Readonly<Rec
 
 /** Issues under the place where the value stood. `sent` is that value, which no message may quote. */
 export function issuesAt(place: string, issues: readonly Issue[], sent: unknown): Issue[] {
+  // A schema may have changed a value before it refused it: by case and by the space around it.
   const leaves = leavesOf(sent);
   return issues.map(({ path, message }) => {
     const told = withoutValues(message);
     return {
       path: cut(path === "" || path.startsWith("[") || place === "" ? `${place}${path}` : `${place}.${path}`),
-      message: leaves.some((leaf) => told.includes(leaf)) ? "is refused by its schema" : told,
+      message: leaves.some((leaf) => told.toLowerCase().includes(leaf)) ? "is refused by its schema" : told,
     };
   });
 }
 
-/** A message without the value that it ends with: valibot's "but received …", arktype's "(was …)", this library's "got …". */
+/**
+ * A message without the value that it ends with: valibot's "but received …" and "Received …", arktype's "(was …)", yup's
+ * "but the final value was", Effect's "actual …", this library's "got …". Each of them cuts from the first place that it
+ * finds: values are long, and whoever sent them chose what stands in them.
+ */
 export function withoutValues(message: string): string {
   return cut(
     message
       .replace(/,? but received [^]*$/, "")
-      .replace(/ \(was [^]*\)$/, "")
+      .replace(/:? Received [^]*$/, "")
+      .replace(/ \(was [^]*$/, "")
+      .replace(/,? but the final value was[^]*$/, "")
+      .replace(/, actual [^]*$/, "")
       .replace(/, got [^]*?(?=: pass |$)/, ""),
   );
 }
@@ -161,7 +173,10 @@ export function withoutValues(message: string): string {
 const leastLeaf = 4;
 const maxLeaves = 20_000;
 
-/** The beginnings of all texts and numbers in a value, with the names of properties left out, which paths tell anyway. */
+/**
+ * The beginnings of all texts and numbers in a value, in small letters, with the names of properties left out, which
+ * paths tell anyway.
+ */
 function leavesOf(value: unknown): string[] {
   const found: string[] = [];
   const open: unknown[] = [value];
@@ -169,7 +184,7 @@ function leavesOf(value: unknown): string[] {
     const one = open.pop();
     if (typeof one === "object" && one !== null) for (const inner of Object.values(one)) open.push(inner);
     else if (typeof one === "string" || typeof one === "number") {
-      const text = String(one);
+      const text = String(one).trim().toLowerCase();
       if (text.length >= leastLeaf) found.push(text.slice(0, 20));
     }
   }

@@ -25,7 +25,7 @@ export function processRoutes(
           if (signed === undefined) return c.json(await tick());
           return c.body(await signed.answer(c, tick), 200, { "Content-Type": "application/json" });
         } catch (error) {
-          throw refused(error, "Cannot tick") ?? error;
+          throw refused(error, "Cannot tick", 422) ?? error;
         }
       },
     }),

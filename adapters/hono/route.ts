@@ -131,6 +131,20 @@ export function mount(routes: readonly AnyRoute[], orchestrator: Orchestrator, o
       }
     });
   }
+  for (const path of new Set(routes.map((one) => one.path))) {
+    const methods = routes.filter((one) => one.path === path).map(({ method }) => method);
+    const allowed = methods.flatMap((method) => (method === "GET" ? ["GET", "HEAD"] : [method]));
+    app.all(path, async (c, next) => {
+      await next();
+      // Somebody else's route at this address has answered: nothing is laid around neighbours.
+      if (c.res.status !== 404 && c.res.status !== 405) return;
+      // An address may be of two routes here, as `/commands/batch` is that of an id.
+      const others = c.res.status === 405 ? (c.res.headers.get("Allow")?.split(", ") ?? []) : [];
+      const headers = { Allow: [...new Set([...allowed, ...others])].join(", ") };
+      c.res = undefined;
+      c.res = answerProblem(c, new Problem(405, "method", { headers }));
+    });
+  }
   app.notFound((c) => answerProblem(c, new Problem(404, "unknown", { detail: "There is no such route" })));
   return app;
 }

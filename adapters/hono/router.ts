@@ -39,12 +39,14 @@ export interface RouterOptions extends DescriptionOptions {
   readonly receive?: CallReceiver | undefined;
   /**
    * Of those who sign their ticks by Standard Webhooks, which lets them in without a token: a key, or up to eight while they
-   * are rotated. @default none: ticks need a token
+   * are rotated. Without it ticks need a token. @default none
    */
   readonly tickKeys?: SigningKeys | undefined;
   /**
    * Where the ids of signed ticks are remembered, to be shared by several instances.
-   * @default 100,000 ids in the memory of this instance
+   * In memory it is 100,000 of them, of this instance alone.
+   *
+   * @default in memory
    */
   readonly tickStore?: CallStore | undefined;
 }

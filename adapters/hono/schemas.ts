@@ -20,7 +20,12 @@ import {
 type Any = v.GenericSchema<any, any>;
 
 const uuid = v.pipe(v.string(), v.uuid());
-const time = v.pipe(v.string(), v.isoTimestamp());
+const time = v.pipe(
+  v.string(),
+  v.isoTimestamp(),
+  // An offset without minutes is one by ISO 8601, and no Date is made of it.
+  v.check((given) => !Number.isNaN(Date.parse(given)), "must be a time, with a whole offset"),
+);
 const count = v.pipe(v.number(), v.integer(), v.minValue(0));
 const whole = (min: number, max: number) => v.pipe(v.number(), v.integer(), v.minValue(min), v.maxValue(max));
 const text = (max: number) =>
@@ -90,11 +95,11 @@ export const pushedCommand: v.GenericSchema<unknown, PushedCommand> = v.pipe(
   v.check((given) => given.runAt === undefined || given.delayMs === undefined, "must not have both runAt and delayMs"),
 ) as never;
 
-export const pushedCommands: v.GenericSchema<unknown, PushedCommand[]> = v.pipe(
-  v.array(pushedCommand),
-  v.minLength(1),
-  v.maxLength(1_000),
-) as never;
+/** Counted before anything in it is looked at: millions of elements would be an issue each. */
+const many = (one: v.GenericSchema<any, any>) =>
+  v.pipe(v.array(v.unknown()), v.minLength(1), v.maxLength(1_000), v.array(one));
+
+export const pushedCommands: v.GenericSchema<unknown, PushedCommand[]> = many(pushedCommand) as never;
 
 export const accepted: Any = v.object({ id: uuid, status: v.string() });
 export const acceptedMany: Any = v.object({ commands: v.array(accepted) });
@@ -116,6 +121,10 @@ const flag = v.pipe(
 
 export const commandQuery: v.GenericSchema<unknown, { readonly redirect?: boolean }> = v.object({
   redirect: v.optional(flag),
+}) as never;
+
+export const sinceQuery: v.GenericSchema<unknown, { readonly since?: string | undefined }> = v.strictObject({
+  since: v.optional(time),
 }) as never;
 
 export const statsQuery: v.GenericSchema<unknown, { readonly hooks?: boolean }> = v.object({
@@ -353,11 +362,7 @@ export interface PublishedEvents {
 
 export const publishedEvents: v.GenericSchema<unknown, PublishedEvents> = v.pipe(
   v.strictObject({
-    events: v.pipe(
-      v.array(v.strictObject({ topic, data: v.optional(v.unknown()), metadata: v.optional(metadata) })),
-      v.minLength(1),
-      v.maxLength(1_000),
-    ),
+    events: many(v.strictObject({ topic, data: v.optional(v.unknown()), metadata: v.optional(metadata) })),
     stream: v.optional(topic),
     expectedVersion: v.optional(whole(0, 2 ** 31 - 1)),
   }),

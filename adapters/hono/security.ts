@@ -130,7 +130,7 @@ export function requireMediaType(types: readonly string[]): MiddlewareHandler<En
 }
 
 /** How long a body may take that has a limit. */
-const bodyTimeoutMs = 60_000;
+const bodyTimeoutMs = 30_000;
 
 /** Has the body read by whoever asks hono for it, within its limits. */
 export function limitBody(maxBytes: number): MiddlewareHandler<Env> {

@@ -1,6 +1,7 @@
 /**
  * Ticks that are signed by Standard Webhooks, in place of a token: for timers that sign what they send. The id of a
- * request stands for one tick, and whoever repeats it gets the answer of the first one.
+ * request stands for one tick, and whoever repeats it gets the answer of the first one. One that failed is done again:
+ * senders repeat what was not answered well under its id, and a tick does no harm twice.
  */
 import type { Context } from "hono";
 import { type CallStore, createMemory, createOnce } from "../../src/call-store.ts";
@@ -23,19 +24,23 @@ export interface SignedTicks {
 
 export function createSignedTicks(keys: SigningKeys, store: CallStore = createMemory(Date.now)): SignedTicks {
   const signer = createSigner("Cannot mount the router with tickKeys", keys);
-  const once = createOnce(store, () => {
-    const detail = "The tick of this webhook-id is under way elsewhere, or has failed: send another id";
-    return new Problem(409, "conflict", { detail, headers: { "Retry-After": "1" } });
-  });
+  const once = createOnce(
+    store,
+    () => {
+      const detail = "The tick of this webhook-id is under way elsewhere, or has failed: send another id";
+      return new Problem(409, "conflict", { detail, headers: { "Retry-After": "1" } });
+    },
+    true,
+  );
   return {
     async admit(c, maxBodyBytes) {
       if (c.req.header("webhook-signature") === undefined) return false;
       const signature = readSignature(c.req.raw.headers, Date.now());
-      if (typeof signature === "string") throw new Problem(401, "unauthorised", { detail: signature });
+      if (typeof signature === "string") throw unauthorised(signature);
       const { id, timestamp, signatures } = signature;
       const body = await readBytes(c, maxBodyBytes);
-      if (false) {
-        throw new Problem(401, "unauthorised", { detail: unknownSignature });
+      if (!(await signer.verify(id, timestamp, body, signatures))) {
+        throw unauthorised(unknownSignature);
       }
       c.set("signed", { id, body });
       return true;
@@ -46,4 +51,9 @@ export function createSignedTicks(keys: SigningKeys, store: CallStore = createMe
       return signed === undefined ? await text() : await once(signed.id, text);
     },
   };
+}
+
+/** A token would do, too: of signatures there is no scheme to name. */
+function unauthorised(detail: string): Problem {
+  return new Problem(401, "unauthorised", { detail, headers: { "WWW-Authenticate": "Bearer" } });
 }

@@ -1,17 +1,20 @@
 /** What happens, as it happens: of one command, and of all. */
-import * as v from "valibot";
-import type { Orchestrator } from "../../src/index.ts";
-import { createEndedFeed, type Ended } from "./ended-feed.ts";
+import type { CommandProgress, Orchestrator } from "../../src/index.ts";
+import { type Ended, endedFeedOf } from "./ended-feed.ts";
 import { eventStream, type OpenStreams, type StreamEvent } from "./event-stream.ts";
 import { type AnyRoute, route } from "./route.ts";
-import { idParams, page } from "./schemas.ts";
+import { idParams, page, sinceQuery } from "./schemas.ts";
 
 const media = "text/event-stream";
-/** The id of the last event of a command's stream: a browser that comes back with it is told to stay away. */
-const over = "over";
+/**
+ * The id of the last event of a command's stream. A browser that comes back with it is told to stay away, unless the
+ * command was tried again: so it has the time of the end.
+ */
+const overId = ({ at }: CommandProgress): string => `over.${at.toISOString()}`;
+const isOver = ({ status }: CommandProgress): boolean => !["scheduled", "pending", "running"].includes(status);
 
 export function streamRoutes(orchestrator: Orchestrator, streams: OpenStreams): AnyRoute[] {
-  const feed = createEndedFeed(orchestrator);
+  const feed = endedFeedOf(orchestrator);
   return [
     route({
       method: "GET",
@@ -24,7 +27,6 @@ export function streamRoutes(orchestrator: Orchestrator, streams: OpenStreams): 
         204: { description: "Last-Event-ID is that of the end: there is nothing more to come" },
       },
       async handle({ c, params: { id } }) {
-        if (c.req.header("last-event-id") === over) return c.body(null, 204);
         const leave = streams.open();
         const controller = new AbortController();
         const states = orchestrator.progress(id, { signal: controller.signal });
@@ -35,6 +37,11 @@ export function streamRoutes(orchestrator: Orchestrator, streams: OpenStreams): 
         try {
           // Before anything is answered: for a command that is none it is a 404.
           let first: Awaited<ReturnType<typeof states.next>> | undefined = await states.next();
+          const { value: present } = first;
+          if (present && isOver(present) && c.req.header("last-event-id") === overId(present)) {
+            close();
+            return c.body(null, 204);
+          }
           return eventStream(
             c,
             {
@@ -42,8 +49,8 @@ export function streamRoutes(orchestrator: Orchestrator, streams: OpenStreams): 
                 const { done, value } = first ?? (await states.next());
                 first = undefined;
                 if (done) return { done: true, value: undefined };
-                const isOver = !["scheduled", "pending", "running"].includes(value.status);
-                return { done: false, value: { event: "status", data: value, id: isOver ? over : undefined } };
+                const id = isOver(value) ? overId(value) : undefined;
+                return { done: false, value: { event: "status", data: value, id } };
               },
             },
             close,
@@ -59,7 +66,7 @@ export function streamRoutes(orchestrator: Orchestrator, streams: OpenStreams): 
       path: "/stream",
       scope: "read",
       summary: "What ends, as Server-Sent Events. After a break some come twice: drop them by their ids and times",
-      query: v.object({ since: v.optional(v.pipe(v.string(), v.isoTimestamp())) }),
+      query: sinceQuery,
       answers: {
         200: {
           description: "Events `ended`, in the order of their ends; `skipped`: there were too many",
@@ -75,7 +82,8 @@ export function streamRoutes(orchestrator: Orchestrator, streams: OpenStreams): 
           controller.abort(new Error("Its client has gone"));
         };
         try {
-          const since = timeOf(c.req.header("last-event-id")) ?? timeOf(query.since);
+          const asked = query.since === undefined ? undefined : new Date(query.since);
+          const since = timeOf(c.req.header("last-event-id")) ?? asked;
           return eventStream(c, eventsOf(await feed.watch(controller.signal, since)), close);
         } catch (error) {
           close();
@@ -86,6 +94,7 @@ export function streamRoutes(orchestrator: Orchestrator, streams: OpenStreams): 
   ];
 }
 
+/** Of the id of an event. What is none of them is as good as no id: a browser sends whatever it last had. */
 function timeOf(text: string | undefined): Date | undefined {
   const time = /^\d{4}-\d\d-\d\dT[\d:.]{5,20}Z$/.test(text ?? "") ? new Date(text as string) : undefined;
   return Number.isNaN(time?.getTime()) ? undefined : time;

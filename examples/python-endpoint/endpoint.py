@@ -8,17 +8,20 @@ Behind TLS in production: Python's own server is for trying things out.
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import hmac
 import json
 import os
 import re
+import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 TOLERANCE_S = 300
 MAX_BYTES = 320 * 1024
+ARRIVAL_S = 10
 
 
 class PermanentFailure(Exception):
@@ -115,8 +118,28 @@ def make_server(port, keys, url):
     answers = Answers()
 
     class Endpoint(BaseHTTPRequestHandler):
-        # The body must not arrive for ever.
-        timeout = 10
+        # Of each read by itself.
+        timeout = ARRIVAL_S
+
+        def setup(self):
+            super().setup()
+            # Of the whole call, however it drips: whatever is read then has come to its end.
+            self.limit = threading.Timer(ARRIVAL_S, self.hang_up)
+            self.limit.daemon = True
+            self.limit.start()
+
+        def hang_up(self):
+            with contextlib.suppress(OSError):
+                self.connection.shutdown(socket.SHUT_RDWR)
+
+        def handle(self):
+            # Whoever has gone gets no answer.
+            with contextlib.suppress(ConnectionError):
+                super().handle()
+
+        def finish(self):
+            self.limit.cancel()
+            super().finish()
 
         def do_POST(self):
             try:
@@ -135,6 +158,9 @@ def make_server(port, keys, url):
             if not length.isdecimal() or int(length) > MAX_BYTES:
                 raise Refusal(413, f"A call has at most {MAX_BYTES} bytes")
             body = self.rfile.read(int(length))
+            self.limit.cancel()
+            if len(body) < int(length):
+                raise TimeoutError("The call broke off")
             call_id = verify(keys, self.headers, body)
             # Signed: from here on it is a worker's.
             call = json.loads(body)

@@ -1,7 +1,7 @@
 -- Pushes one command for each of these events and each subscription that has a pattern for its topic: a delivery.
 --
 -- events: [{"id", "topic", "data" (or "null_data"), "metadata", "parent_id"}], and where they are not appended just now "stream", "version" and
--- "appended_at"; version: of the last of those that are. A delivery has a copy of an event of up to 8 KiB, else its id.
+-- "appended_at", and "is_large" where its data was left out for that; version: of the last of those that are. A delivery has a copy of an event of up to 8 KiB, else its id.
 -- only_to: one subscription. repeat: some may have been delivered before; what has finished meanwhile is taken out after the insert, as in
 -- push_batch. Answers what to hint at: the queue, and from when.
 -- Patterns are looked up once a topic, in subqueries that cannot be pulled up: no plan reads all subscriptions.
@@ -24,9 +24,10 @@ begin
     select e.*
     from rows from (
       json_to_recordset(deliver.events) as (
-        id uuid, topic text, data json, null_data boolean, metadata json, parent_id uuid, stream text, version int, appended_at timestamptz
+        id uuid, topic text, data json, null_data boolean, metadata json, parent_id uuid, stream text, version int, appended_at timestamptz,
+        is_large boolean
       )
-    ) with ordinality as e (id, topic, data, null_data, metadata, parent_id, stream, version, appended_at, place)
+    ) with ordinality as e (id, topic, data, null_data, metadata, parent_id, stream, version, appended_at, is_large, place)
   ),
   found as (
     select distinct topic.topic, x.subscription
@@ -51,7 +52,7 @@ begin
     select
       a.id, a.topic, a.place, a.parent_id, orchestratum.hook_metadata(a.metadata, a.id) as metadata,
       case
-        when coalesce(octet_length(a.data::text), 0) + coalesce(octet_length(a.metadata::text), 0) > 8192
+        when a.is_large or coalesce(octet_length(a.data::text), 0) + coalesce(octet_length(a.metadata::text), 0) > 8192
         then json_build_object('id', a.id, 'topic', a.topic, 'stored', true)
         else json_build_object(
           'id', a.id, 'topic', a.topic, 'stream', coalesce(a.stream, deliver.stream),

@@ -1,7 +1,7 @@
 -- Publishes events to no stream, and pushes their deliveries. Answers what to hint at.
 -- events: as append takes them. `repeat` says that some may have been published before (a reply was lost, or the caller chose the id): such
--- an event is left as it is, and delivers nothing again; its deliveries are hinted at, since that hint may have been lost, too. Of another topic or other data it is a mistake of the caller's, and the whole call
--- is refused (SQLSTATE OR002).
+-- an event is left as it is, and delivers nothing again; its deliveries are hinted at, since that hint may have been lost, too. Of another
+-- topic or other data it is a mistake of the caller's, and the whole call is refused (SQLSTATE OR002).
 create function orchestratum.publish_batch(events json, repeat boolean default false, at timestamptz default clock_timestamp())
 returns table (queue text, available_at text)
 language plpgsql volatile

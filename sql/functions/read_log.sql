@@ -16,7 +16,7 @@ declare
   count int;
 begin
   -- The usual case, every topic and no retention, by itself: by the name of its slot an event is found in half the time that it takes among
-  -- all slots, and that the rows are streamed through nothing but a window makes it a third of what the statement below takes.
+  -- all slots, and the rows stream through one window. Half of what the statement below takes, all in all.
   if read_log.pattern is null
     and not exists (select from orchestratum.event_position x where x.position > read_log.after and x.slot > 0)
   then

@@ -5,7 +5,8 @@ insert into orchestratum.migration (version, name) values (8, 'create_readers');
 -- While a reader is being rebuilt it has two rows: the one that is in use, and the one that is `building`.
 create table orchestratum.reader (
   name text not null check (char_length(name) between 1 and 200),
-  generation int not null check (generation > 0),  -- one more at every rebuild: where its projection keeps what it writes
+  generation int not null check (generation > 0),  -- where its projection keeps what it writes
+  newest int not null default 1,        -- of those in use: the last generation that was begun, so that none ever gets another's number
   building boolean not null,
   position bigint not null check (position >= 0),  -- the last event that has been dealt with
   available_at timestamptz not null,    -- when a process may take it: lease end and retry delay in one

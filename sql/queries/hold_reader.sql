@@ -1,6 +1,6 @@
 -- A heartbeat of a reader's lease, and its checkpoint. $1 name, $2 generation, $3 process, $4 fence, $5 lease in ms, $6 the last position that
 -- has been dealt with, $7 the position that the handler's own transactions should have recorded. Answers `held`; `busy`, where the row is
--- locked, as by the handler's open transaction; `rolled_back`, where the checkpoint is not as far as $7; `lost`, where the lease is over.
+-- locked, as by the handler's open transaction, or was until just now; `rolled_back`, where the checkpoint is not as far as $7; `lost`, where the lease is over.
 with clock as materialized (
   select clock_timestamp() as at
 ),
@@ -29,7 +29,9 @@ moved as (
 select
   case
     when exists (select from moved) then 'held'
-    when exists (select from held) then 'rolled_back'
+    when exists (select from held where held.position < $7::text::bigint) then 'rolled_back'
+    -- It was found in a version that this statement's snapshot does not have: a checkpoint has just committed.
+    when exists (select from held) then 'busy'
     when exists (
       select
       from orchestratum.reader r

@@ -1,2 +1,2 @@
 -- Places committed events in the log, at most $1, and answers how many.
-select orchestratum.sequence_events($1::int) as placed
+select placed, head, busy from orchestratum.sequence_events($1::int)

@@ -261,6 +261,42 @@ describe("guardedFetch()", () => {
     expect(open).toBe(0);
   });
 
+  test("ends where the endpoint changes the protocol, answers no HTTP, or hangs up", async () => {
+    const answers: Record<string, string> = {
+      upgrade: "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+      bare: "HTTP/1.1 101 Switching Protocols\r\n\r\n",
+      other: "220 mail.example ESMTP\r\n",
+      nothing: "",
+      cut: "HTTP/1.1 200 OK\r\nContent-",
+    };
+    for (const [how, answer] of Object.entries(answers)) {
+      let open = 0;
+      const server = createTcpServer((socket) => {
+        open++;
+        socket.on("error", () => {});
+        socket.on("close", () => open--);
+        // What changes the protocol stays open on this side.
+        socket.once("data", () => (how === "upgrade" ? socket.write(answer) : socket.end(answer)));
+      });
+      await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+      servers.push({ close: () => server.close() });
+      const { port } = server.address() as AddressInfo;
+      const sent = guardedFetch({ allow: ["127.0.0.1"] })(
+        `http://127.0.0.1:${port}/`,
+        init(new AbortController().signal),
+      );
+      const outcome = await Promise.race([
+        sent.then(
+          ({ type }) => type,
+          () => "rejected",
+        ),
+        new Promise((resolve) => setTimeout(resolve, 5_000, "pending")),
+      ]);
+      expect(outcome, how).toBe(how === "upgrade" || how === "bare" ? "error" : "rejected");
+      await expect.poll(() => open, { timeout: 5_000 }).toBe(0);
+    }
+  }, 40_000);
+
   test("refuses options out of their limits", () => {
     expect(() => guardedFetch({ allow: ["everything"] })).toThrow(TypeError);
     expect(() => guardedFetch({ allow: "10.0.0.0/8" as never })).toThrow(TypeError);

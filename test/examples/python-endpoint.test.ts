@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import http from "node:http";
+import { connect } from "node:net";
 import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import { Webhook } from "standardwebhooks";
@@ -92,3 +93,20 @@ test("endpoint.py refuses what is forged, altered, cut, late, early, or meant fo
   expect((await post(call({ fence: 9, url: "http://other.example/execute" }), { fence: 9 })).status).toBe(421);
   expect((await post(call({ fence: 9, name: "unknown" }), { fence: 9 })).status).toBe(404);
 });
+
+test("endpoint.py hangs up on who drips, in the headers or in the body", async () => {
+  const { hostname, port } = new URL(url);
+  const beginnings = ["POST /execute HTTP/1.1\r\n", "POST /execute HTTP/1.1\r\nContent-Length: 100000\r\n\r\n"];
+  await Promise.all(
+    beginnings.map(async (beginning) => {
+      const socket = connect(Number(port), hostname);
+      socket.on("error", () => {});
+      socket.resume();
+      socket.write(beginning);
+      const drip = setInterval(() => socket.write("x"), 500);
+      await once(socket, "close");
+      clearInterval(drip);
+    }),
+  );
+  expect((await post(call({ fence: 7 }), { fence: 7 })).status).toBe(200);
+}, 60_000);

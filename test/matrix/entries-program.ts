@@ -2,8 +2,8 @@
  * Loads every entry point, as a program without any permission, and as a module of an edge platform. Answers a line for
  * each, with how many names it exports.
  */
-// Once statically: packages that Deno 2.9 copies for their peers it does not find when they are imported later alone.
-import "orchestratum/hono";
+// Statically: packages that Deno 2.9 copies for their peers it does not find when they are imported later alone.
+import * as hono from "orchestratum/hono";
 
 const entries: Readonly<Record<string, () => Promise<object>>> = {
   orchestratum: () => import("orchestratum"),
@@ -22,7 +22,7 @@ const entries: Readonly<Record<string, () => Promise<object>>> = {
   "orchestratum/guarded-fetch": () => import("orchestratum/guarded-fetch"),
   "orchestratum/client": () => import("orchestratum/client"),
   "orchestratum/testing": () => import("orchestratum/testing"),
-  "orchestratum/hono": () => import("orchestratum/hono"),
+  "orchestratum/hono": async () => hono,
   "orchestratum/opentelemetry": () => import("orchestratum/opentelemetry"),
 };
 

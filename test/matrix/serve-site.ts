@@ -18,7 +18,6 @@ export async function serveSiteInWorkerd(database: Database): Promise<Serving> {
   const workerd = await startWorkerd("test/matrix/site-worker.ts", {
     bindings: { DATABASE_URL: database.url },
     durableObjects: { SITE: "Site" },
-    compatibilityFlags: ["nodejs_compat", "enable_request_signal", "request_signal_passthrough"],
     // What it says of clients that leave.
     handleRuntimeStdio: () => {},
   });

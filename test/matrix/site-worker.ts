@@ -17,7 +17,7 @@ const answering = new WeakMap<object, ReturnType<typeof createServedSite>>();
 export const Site = edgeObject<Env>({
   open({ DATABASE_URL }) {
     const database = postgresJs(DATABASE_URL, { max: 8 });
-    const site = createServedSite(database);
+    const site = createServedSite(database, { maxStreams: 1_000 });
     answering.set(site.orchestrator, site);
     return { orchestrator: site.orchestrator, close: () => database.close() };
   },

@@ -343,6 +343,61 @@ test("a repeated append answers the version and delivers once", async () => {
   expect(await deliveriesTo(one, stream)).toHaveLength(2);
 });
 
+test("an append with ids that are there already is a repeat as a whole, or refused", async () => {
+  const { one, newQueue } = sessions;
+  const stream = newQueue();
+  const event = (data: unknown = 1, topic = stream) => ({ id: newId(), topic, data });
+  const append = async (events: readonly object[], to = stream, expected: number | null = null) =>
+    (
+      await one.rows<{ version: number | null }>(queries.appendAgain, [to, expected, JSON.stringify(events)])
+    )[0]?.version;
+  const [a, b, c] = [event(), event({ x: 1, y: [2] }), event()];
+  expect(await append([a], stream, 0)).toBe(1);
+  expect(await append([b, c], stream, 1)).toBe(3);
+  expect(await append([b, c], stream, 1)).toBe(3);
+  // JSON that is equal, and a part of what was appended.
+  expect(await append([{ ...b, data: { y: [2], x: 1 } }], stream, 1)).toBe(2);
+  const fresh = event();
+  const published = event();
+  await publish(one, [published]);
+  const refused: [readonly { id: string }[], string, string?][] = [
+    [[a, fresh], a.id],
+    [[fresh, a], a.id],
+    [[fresh, published], published.id],
+    [[published], published.id],
+    [[{ ...a, topic: `${stream}.other` }], a.id],
+    [[{ ...a, data: 2 }], a.id],
+    [[a], a.id, `${stream}_other`],
+    [[c, b], c.id],
+    [[a, c], a.id],
+    [[fresh, fresh], fresh.id],
+  ];
+  for (const [events, detail, to] of refused) {
+    await expect(append(events, to)).rejects.toMatchObject({ code: "OR002", detail });
+  }
+  expect(await countOf(one, `orchestratum.event e where e.topic like '${stream}%'`)).toBe(4);
+});
+
+test("an id that is there stands for one event, whatever slot a retention has meanwhile", async () => {
+  const { one, newQueue } = sessions;
+  const stream = newQueue();
+  const event = () => ({ id: newId(), topic: stream });
+  const append = (events: readonly object[], to = stream) =>
+    one.rows<{ version: number | null }>(queries.appendAgain, [to, null, JSON.stringify(events)]);
+  const [appended, published] = [event(), event()];
+  await append([appended]);
+  await publish(one, [published]);
+  await one.rows("update orchestratum.setting set keep_events = interval '30 days'");
+  try {
+    expect(await append([appended])).toMatchObject([{ version: 1 }]);
+    await expect(append([event(), appended])).rejects.toMatchObject({ code: "OR002" });
+    await expect(append([published], `${stream}_other`)).rejects.toMatchObject({ code: "OR002" });
+    expect(await countOf(one, `orchestratum.event e where e.topic = '${stream}'`)).toBe(2);
+  } finally {
+    await one.rows("update orchestratum.setting set keep_events = null");
+  }
+});
+
 test("register_subscriptions() leaves what was removed, and what a newer start has declared", async () => {
   const { one, newQueue } = sessions;
   const name = newQueue();

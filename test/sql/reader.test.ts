@@ -209,6 +209,10 @@ test("switch_reader puts a rebuild in use when it has come as far, and holds the
   const rows = await one.rows("select generation, building from orchestratum.reader");
   expect(rows).toEqual([{ generation: 2, building: false }]);
   expect(await checkpoint(one, 1, 12, asBuilder)).toBe(true);
+  // The reply was lost, and it asks again.
+  expect(await switchTo(one, 2, 1, "w2")).toBe("switched");
+  expect(await switchTo(one, 2, 2, "w2")).toBe("lost");
+  await expire();
   expect(await switchTo(one, 2, 1, "w2")).toBe("lost");
 });
 
@@ -219,6 +223,55 @@ test("rebuild_reader begins one rebuild at a time, and none of a reader that the
   await register(one);
   expect(await rebuild()).toEqual([{ generation: 2, begun: true }]);
   expect(await rebuild()).toEqual([{ generation: 2, begun: false }]);
+  // Its table has what the one that was given up wrote: the next one gets another number.
   expect(await one.rows(queries.cancelRebuild, ["r"])).toEqual([{ changed: true }]);
-  expect(await rebuild()).toEqual([{ generation: 2, begun: true }]);
+  expect(await rebuild()).toEqual([{ generation: 3, begun: true }]);
+  await take(one, "w2");
+  expect(await switchTo(one, 3, 1, "w2")).toBe("behind");
+  await one.rows("update orchestratum.reader set position = 100");
+  expect(await switchTo(one, 3, 1, "w2")).toBe("switched");
+  expect(await rebuild()).toEqual([{ generation: 4, begun: true }]);
+  expect(await one.rows(queries.cancelRebuild, ["r"])).toEqual([{ changed: true }]);
+  expect(await rebuild()).toEqual([{ generation: 5, begun: true }]);
+});
+
+test("a rebuild that waits for another one begins none, and finds it when it asks again", async () => {
+  const { one, two, waitsForLock } = sessions;
+  await register(one);
+  await one.begin();
+  await one.rows(queries.rebuildReader, ["r", "0"]);
+  const late = two.rows(queries.rebuildReader, ["r", "0"]);
+  await waitsForLock(two);
+  await one.commit();
+  expect(await late).toEqual([]);
+  expect(await two.rows(queries.rebuildReader, ["r", "0"])).toEqual([{ generation: 2, begun: false }]);
+});
+
+test("a reader that is paused is paused after a switch", async () => {
+  const { one } = sessions;
+  await register(one);
+  await one.rows(queries.pauseReader, ["r", true]);
+  await one.rows(queries.rebuildReader, ["r", "0"]);
+  await take(one, "w2");
+  expect(await switchTo(one, 2, 1, "w2")).toBe("switched");
+  expect(await one.rows("select from orchestratum.reader r where r.paused_at is not null")).toHaveLength(1);
+});
+
+test("a heartbeat that meets a checkpoint which commits at that moment does not take it for one rolled back", async () => {
+  const { one, two, three, waitsForLock } = sessions;
+  await register(one);
+  await take(one);
+  // Its own statement, that stands still after it has begun to look.
+  const query = queries.holdReader.replace(
+    "select clock_timestamp() as at",
+    "select clock_timestamp() as at from pg_advisory_lock(4711)",
+  );
+  await three.rows("select pg_advisory_lock(4711)");
+  const held = two.row<{ result: string }>(query, ["r", 1, "w1", 1, 60_000, "5", "5"]);
+  await waitsForLock(two);
+  expect(await checkpoint(one, 1, 5)).toBe(true);
+  await three.rows("select pg_advisory_unlock(4711)");
+  expect(await held).toMatchObject({ result: "busy" });
+  await two.rows("select pg_advisory_unlock(4711)");
+  expect(await hold(two, 1, 5, { recorded: 5 })).toBe("held");
 });

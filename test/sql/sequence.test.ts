@@ -26,7 +26,7 @@ async function append(session: Session, stream: string | null, count = 1, expect
 }
 
 const place = async (session: Session, maxCount = 1_000): Promise<number> =>
-  (await session.row<{ placed: number }>("select orchestratum.sequence_events($1::int) as placed", [maxCount])).placed;
+  (await session.row<{ placed: number }>("select placed from orchestratum.sequence_events($1::int)", [maxCount])).placed;
 
 async function read(session: Session, after = 0, maxCount = 1_000): Promise<Placed[]> {
   const rows = await session.rows<{ event_position: string; stream: string | null; version: number | null }>(

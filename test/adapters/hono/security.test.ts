@@ -1,10 +1,12 @@
 /** What must not be possible. Every route of the description is tried, so that a new one is tried, too. */
 
+import * as v from "valibot";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { withoutValues } from "../../../adapters/hono/problem.ts";
 import { router, tokenAuthoriser, unprotected } from "../../../adapters/hono/router.ts";
 import { type PgliteDatabase, pglite } from "../../../adapters/pglite.ts";
-import type { Driver } from "../../../src/index.ts";
-import { authorise, createSite, everything, type Site, tokenOf } from "./site.ts";
+import { createOrchestrator, type Driver, defineCommand } from "../../../src/index.ts";
+import { authorise, createSite, everything, type Site, tokenOf, wait } from "./site.ts";
 
 let database: PgliteDatabase;
 let site: Site;
@@ -198,9 +200,58 @@ describe("every route", () => {
       }
     }
     for (const method of ["DELETE", "PUT", "PATCH"]) {
-      const { status } = await ask(`${method} /commands/${anId}`, { headers: { Origin: "https://evil.test" } });
-      expect(status, method).toBe(404);
+      const { status, headers } = await ask(`${method} /commands/${anId}`, {
+        headers: { Origin: "https://evil.test" },
+      });
+      expect([status, headers.get("allow")], method).toEqual([405, "GET, HEAD"]);
     }
+  });
+
+  test("answers HEAD as GET without a body, and keeps no stream open for it", async () => {
+    await using other = createSite(database, { maxStreams: 2 });
+    const { id } = await other.orchestrator.push(wait());
+    const gets = routes.filter(({ method }) => method === "GET").map(({ route }) => route.slice(4).replace(anId, id));
+    expect(gets).toContain(`/commands/${id}/stream`);
+    const streams = { "/stream": {}, "/events": { Accept: "text/event-stream" }, [`/commands/${id}/stream`]: {} };
+    for (const path of gets) {
+      const { status, text } = await other.ask(`HEAD ${path}`);
+      expect([status < 500, text], path).toEqual([true, ""]);
+      expect((await other.ask(`HEAD ${path}`, { scope: null })).status, path).toBe(
+        path.startsWith("/health") ? 200 : 401,
+      );
+    }
+    for (const [path, headers] of Object.entries(streams)) {
+      for (let turn = 0; turn < 3; turn++) {
+        const head = await other.ask(`HEAD ${path}`, { headers });
+        expect([head.status, head.headers.get("content-type")], path).toEqual([200, "text/event-stream"]);
+      }
+    }
+    for (const [path, headers] of Object.entries(streams)) {
+      const open = [1, 2].map(() => other.app.request(other.request(`GET ${path}`, { headers })));
+      const answers = await Promise.all(open);
+      expect(
+        answers.map(({ status }) => status),
+        path,
+      ).toEqual([200, 200]);
+      for (const { body } of answers) await body?.cancel();
+    }
+  });
+
+  test("answers 405 to a method that it does not have, with those that it has", async () => {
+    const methods = new Map<string, string[]>();
+    for (const { route, method } of routes) {
+      const path = route.slice(method.length + 1);
+      methods.set(path, [...(methods.get(path) ?? []), ...(method === "GET" ? ["GET", "HEAD"] : [method])]);
+    }
+    for (const [path, allowed] of methods) {
+      for (const method of ["PUT", "PATCH", "DELETE", "OPTIONS"]) {
+        const { status, headers, json } = await ask(`${method} ${path}`, { scope: null });
+        expect([status, json.type], `${method} ${path}`).toEqual([405, "urn:orchestratum:problem:method"]);
+        expect(headers.get("allow")?.split(", "), path).toEqual(expect.arrayContaining(allowed));
+        expect(headers.get("cache-control")).toBe("no-store");
+      }
+    }
+    expect((await ask("PUT /nothing")).status).toBe(404);
   });
 
   test("that changes something wants JSON, with a body or without", async () => {
@@ -377,6 +428,81 @@ describe("what is sent", () => {
     }
   });
 
+  test("is never told back after a transformation, and however short it is", async () => {
+    const mail = v.pipe(v.string(), v.trim(), v.toLowerCase(), v.email());
+    const refusing = (message: string) =>
+      v.pipe(
+        v.string(),
+        v.trim(),
+        v.toLowerCase(),
+        v.check(
+          () => false,
+          (issue) => message + issue.input,
+        ),
+      );
+    const commands = [
+      defineCommand({ name: "mail", input: mail }),
+      defineCommand({ name: "mails", input: v.record(v.string(), mail) }),
+      defineCommand({ name: "odd", input: refusing("must be something else than ") }),
+      defineCommand({ name: "was", input: refusing("must be something (was ") }),
+      defineCommand({ name: "actual", input: refusing("must be something, actual: ") }),
+    ];
+    const other = createOrchestrator({ database, commands });
+    const app = router(other, { authorise });
+    const send = async (body: unknown) => {
+      const request = site.request("POST /commands", { body });
+      const answer = await app.request(request);
+      return { status: answer.status, text: await answer.text() };
+    };
+    for (const name of ["mail", "odd", "was", "actual"]) {
+      const { status, text } = await send({ name, input: "  MyPassword-Hunter2-Secret " });
+      expect(status, name).toBe(422);
+      expect(text.toLowerCase(), name).not.toMatch(/password|hunter2/);
+    }
+    for (const input of ["q7z", "Q", " 7Q "]) {
+      for (const body of [
+        { name: "mail", input },
+        { name: "mails", input: { of: input } },
+      ]) {
+        const { status, text } = await send(body);
+        const [{ message }] = JSON.parse(text).issues;
+        expect([status, message]).toEqual([422, "Invalid email"]);
+      }
+    }
+    await other.stop();
+  });
+
+  test("is cut out of messages in no time, however long it is and whatever stands in it", () => {
+    // With a look at the rest for each of its beginnings this would take many minutes.
+    for (const part of [" (was ", ", got ", ": Received ", ", but received ", ", actual ", ", but the final value was"]) {
+      const message = `It is refused${part.repeat(4_000_000 / part.length)}`;
+      expect(withoutValues(message), part).toBe("It is refused");
+    }
+  });
+
+  test("may be very wide, and is refused with one issue and without harm to others", async () => {
+    const wide = `[${"0,".repeat(3_900_000)}0]`;
+    for (const [route, body] of [
+      ["POST /commands/batch", wide],
+      ["POST /events", `{"events":${wide}}`],
+    ] as const) {
+      const { status, json } = await ask(route, { body });
+      // Not one for each element: millions of them kept everybody waiting.
+      expect([status, json.issues.length], route).toEqual([422, 1]);
+    }
+    // Where there are not too many, each is told.
+    const few = await ask("POST /commands/batch", { body: "[0,0,0]" });
+    expect(few.json.issues.map(({ path }: { path: string }) => path)).toEqual(["[0]", "[1]", "[2]"]);
+    for (const body of [
+      `{${Array.from({ length: 20_000 }, (_, index) => `"${index}":0`).join(",")}}`,
+      `[${"0,".repeat(100_000)}0]`,
+    ]) {
+      const { status, json } = await ask("POST /commands", { body });
+      expect(status).toBe(422);
+      expect(json.issues.length).toBeLessThanOrEqual(100);
+    }
+  });
+
   test("cannot poison a prototype, and is refused where it tries", async () => {
     const hostile = [
       '{"name":"wait","__proto__":{"scopes":["admin"]}}',
@@ -437,12 +563,18 @@ describe("what is sent", () => {
       const { headers } = await ask(`POST /queues/${encodeURIComponent(name)}/pause`);
       expect(headers.get("set-cookie")).toBe(null);
     }
-    for (const key of ["a%0d%0aX: y", "é".repeat(3), "x".repeat(256)]) {
-      const { status } = await ask("POST /commands", {
-        body: { name: "wait" },
-        headers: { "Idempotency-Key": `${encodeURI(key).slice(0, 300)} y` },
-      });
-      expect(status).toBe(400);
+    for (const [key, status] of [
+      ["a%0d%0aX:y", 202],
+      ["x".repeat(255), 202],
+      ["x".repeat(256), 400],
+      ["a b", 400],
+      ["a\tb", 400],
+      ["é".repeat(3), 400],
+      ["", 400],
+    ] as const) {
+      const answer = await ask("POST /commands", { body: { name: "wait" }, headers: { "Idempotency-Key": key } });
+      expect(answer.status, key).toBe(status);
+      expect(answer.headers.get("x")).toBe(null);
     }
   });
 });

@@ -15,7 +15,7 @@ export interface ServedSite {
   fetch(request: Request): Response | Promise<Response>;
 }
 
-export function createServedSite(driver: Driver): ServedSite {
+export function createServedSite(driver: Driver, { maxStreams = 60 } = {}): ServedSite {
   const statements: Record<string, number> = {};
   const internalErrors: string[] = [];
   const counting: Driver = Object.assign(Object.create(driver), {
@@ -32,7 +32,7 @@ export function createServedSite(driver: Driver): ServedSite {
       if (observation.type === "internal_error") internalErrors.push(`${observation.operation}: ${observation.error}`);
     },
   });
-  const app = router(orchestrator, { authorise, events: [placed, noted], maxStreams: 60 });
+  const app = router(orchestrator, { authorise, events: [placed, noted], maxStreams });
   return {
     orchestrator,
     fetch(request) {

@@ -2,6 +2,7 @@
 import { Webhook } from "standardwebhooks";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type PgliteDatabase, pglite } from "../../../adapters/pglite.ts";
+import type { Driver } from "../../../src/index.ts";
 import { createSite, type Site, signingKey } from "./site.ts";
 
 const newKey = `whsec_${btoa("n".repeat(32))}`;
@@ -110,8 +111,9 @@ describe("POST /tick by signature", () => {
       "by another key, with a token": signed({ key: strangeKey, scope: "process" }),
     };
     for (const [how, options] of Object.entries(bad)) {
-      const { status, json } = await tick(options);
+      const { status, json, headers } = await tick(options);
       expect([status, json.type], how).toEqual([401, "urn:orchestratum:problem:unauthorised"]);
+      expect(headers.get("www-authenticate"), how).toBe("Bearer");
     }
     expect(await statusOf(id)).toBe("pending");
     // None of them has used the id up.
@@ -155,6 +157,27 @@ describe("POST /tick by signature", () => {
     known.set("begun", undefined);
     const refused = await other.ask("POST /tick", begun);
     expect([refused.status, refused.headers.get("retry-after")]).toEqual([409, "1"]);
+  });
+
+  test("that failed is done again under its id, and once it has not, no more", async () => {
+    let fails = true;
+    const failing: Driver = Object.assign(Object.create(database), {
+      query: (...given: Parameters<Driver["query"]>) => {
+        if (fails) throw Object.assign(new Error("no connection"), { code: "08006" });
+        return database.query(...given);
+      },
+    });
+    await using other = createSite(failing, { tickKeys: signingKey });
+    const options = signed({ body: '{"maxMs":1000}' });
+    expect((await other.ask("POST /tick", options)).status).toBeGreaterThanOrEqual(500);
+    fails = false;
+    await push();
+    const second = await other.ask("POST /tick", options);
+    expect([second.status, second.json.succeeded]).toEqual([200, 1]);
+    const late = await push();
+    expect((await other.ask("POST /tick", options)).text).toBe(second.text);
+    expect(await statusOf(late)).toBe("pending");
+    await tick(signed());
   });
 
   test("is not there where there are no keys, and wants keys that are some", async () => {

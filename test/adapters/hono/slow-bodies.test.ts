@@ -41,7 +41,7 @@ async function send(
  * time, and whether it was given up.
  */
 function dripping(part: string, everyMs: number, parts = Number.POSITIVE_INFINITY) {
-  const cancelled = vi.fn();
+  const cancelled = vi.fn<() => void>();
   let sent = 0;
   let begin = (): void => {};
   const begun = new Promise<void>((resolve) => {
@@ -98,7 +98,7 @@ describe("a body that is not there within 30 s", () => {
     await turn(3);
     await sent;
     expect([answer?.status, answer?.headers.get("connection")]).toEqual([408, "close"]);
-    expect(((await answer?.json()) as any).type).toBe("urn:orchestratum:problem:timeout");
+    expect(await answer?.json()).toMatchObject({ type: "urn:orchestratum:problem:timeout" });
     expect(cancelled).toHaveBeenCalledTimes(1);
   });
 });
