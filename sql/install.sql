@@ -355,7 +355,8 @@ insert into orchestratum.migration (version, name) values (8, 'create_readers');
 -- While a reader is being rebuilt it has two rows: the one that is in use, and the one that is `building`.
 create table orchestratum.reader (
   name text not null check (char_length(name) between 1 and 200),
-  generation int not null check (generation > 0),  -- one more at every rebuild: where its projection keeps what it writes
+  generation int not null check (generation > 0),  -- where its projection keeps what it writes
+  newest int not null default 1,        -- of those in use: the last generation that was begun, so that none ever gets another's number
   building boolean not null,
   position bigint not null check (position >= 0),  -- the last event that has been dealt with
   available_at timestamptz not null,    -- when a process may take it: lease end and retry delay in one
@@ -773,6 +774,8 @@ end $f$;
 -- Append, where these very events may have been appended before (the reply was lost): then it answers the version that they left the
 -- stream at, and appends nothing. It looks first, and once more if the append met a conflict or the same ids: the first append may have
 -- been open until then. Rows as append answers them.
+-- Only the same events, all of them and in their order, are a repeat: where an id stands for anything else, or twice among these, the call
+-- is refused (SQLSTATE OR002), or it would answer success for an event that it never wrote.
 create function orchestratum.append_again(stream text, expected_version int, events json, at timestamptz default clock_timestamp())
 returns table (version int, queue text, available_at text)
 language plpgsql volatile
@@ -780,15 +783,54 @@ set enable_seqscan = off set enable_bitmapscan = off set jit = off
 as $f$
 #variable_conflict use_column
 declare
+  size int := json_array_length(events);
+  known int;
   reached int;
+  stray uuid;
 begin
   perform orchestratum.require_read_committed();
   for turn in 1..2 loop
-    select coalesce(e.version - 1 + json_array_length(append_again.events), 0) into reached
-    from orchestratum.event e
-    where e.id = (append_again.events -> 0 ->> 'id')::uuid and e.stream is not distinct from append_again.stream
-    limit 1;
-    if found then
+    with given as materialized (
+      select g.id, g.place, x.id is not null as is_known, x.version, x.is_same
+      from rows from (
+        json_to_recordset(append_again.events) as (id uuid, topic text, data json, null_data boolean)
+      ) with ordinality as g (id, topic, data, null_data, place)
+      cross join lateral (select case when g.null_data then 'null'::json else g.data end as data) v
+      left join lateral (
+        select
+          e.id, e.version,
+          e.stream is not distinct from append_again.stream
+            and e.topic = g.topic
+            and (e.data::text is not distinct from v.data::text or e.data::jsonb is not distinct from v.data::jsonb) as is_same
+        from orchestratum.event e
+        where e.id = g.id
+        limit 1
+      ) x on true
+    ),
+    found as (
+      select count(*) filter (where g.is_known) as known, max(g.version) as last from given g
+    )
+    select
+      found.known, coalesce(found.last, 0),
+      (
+        select g.id
+        from given g
+        where g.is_known and (
+            found.known < size
+            or not g.is_same
+            or append_again.stream is not null and g.version <> found.last - size + g.place
+          )
+          or exists (select from given twin where twin.id = g.id and twin.place < g.place)
+        order by g.place
+        limit 1
+      )
+    into known, reached, stray
+    from found;
+    if stray is not null then
+      raise exception 'Cannot append event %: its id stands for another event, or for one that was appended with others', stray
+        using errcode = 'OR002', detail = stray::text;
+    end if;
+    if known > 0 then
       return query select reached, null::text, null::text;
       -- The hint may have been lost with the reply.
       return query select null::int, h.queue, h.available_at from orchestratum.event_hint(append_again.events, append_again.at) h;
@@ -1155,7 +1197,7 @@ $f$;
 -- Pushes one command for each of these events and each subscription that has a pattern for its topic: a delivery.
 --
 -- events: [{"id", "topic", "data" (or "null_data"), "metadata", "parent_id"}], and where they are not appended just now "stream", "version" and
--- "appended_at"; version: of the last of those that are. A delivery has a copy of an event of up to 8 KiB, else its id.
+-- "appended_at", and "is_large" where its data was left out for that; version: of the last of those that are. A delivery has a copy of an event of up to 8 KiB, else its id.
 -- only_to: one subscription. repeat: some may have been delivered before; what has finished meanwhile is taken out after the insert, as in
 -- push_batch. Answers what to hint at: the queue, and from when.
 -- Patterns are looked up once a topic, in subqueries that cannot be pulled up: no plan reads all subscriptions.
@@ -1178,9 +1220,10 @@ begin
     select e.*
     from rows from (
       json_to_recordset(deliver.events) as (
-        id uuid, topic text, data json, null_data boolean, metadata json, parent_id uuid, stream text, version int, appended_at timestamptz
+        id uuid, topic text, data json, null_data boolean, metadata json, parent_id uuid, stream text, version int, appended_at timestamptz,
+        is_large boolean
       )
-    ) with ordinality as e (id, topic, data, null_data, metadata, parent_id, stream, version, appended_at, place)
+    ) with ordinality as e (id, topic, data, null_data, metadata, parent_id, stream, version, appended_at, is_large, place)
   ),
   found as (
     select distinct topic.topic, x.subscription
@@ -1205,7 +1248,7 @@ begin
     select
       a.id, a.topic, a.place, a.parent_id, orchestratum.hook_metadata(a.metadata, a.id) as metadata,
       case
-        when coalesce(octet_length(a.data::text), 0) + coalesce(octet_length(a.metadata::text), 0) > 8192
+        when a.is_large or coalesce(octet_length(a.data::text), 0) + coalesce(octet_length(a.metadata::text), 0) > 8192
         then json_build_object('id', a.id, 'topic', a.topic, 'stored', true)
         else json_build_object(
           'id', a.id, 'topic', a.topic, 'stream', coalesce(a.stream, deliver.stream),
@@ -1688,6 +1731,8 @@ $f$;
 
 -- Delivers to one subscription what is in the log after a position, up to `until`, at most `max_count` events of it. Answers the position that
 -- it came to, and in rows without one what to hint at. Can be repeated, and meets live deliveries: their ids are the same.
+-- Only events that it has a pattern for go into the one JSON text, and large ones without their data, of which a delivery has no copy
+-- either: 500 events of the log are not more than a few MB of it.
 create function orchestratum.fill_subscription(
   subscription text, after bigint, until bigint, max_count int, at timestamptz default clock_timestamp()
 )
@@ -1712,11 +1757,28 @@ begin
     (select max(place.position) from place),
     (
       select json_agg(json_build_object(
-        'id', e.id, 'topic', e.topic, 'stream', e.stream, 'version', e.version, 'data', e.data,
-        'null_data', e.data::text = 'null', 'metadata', e.metadata, 'appended_at', e.appended_at
+        'id', e.id, 'topic', e.topic, 'stream', e.stream, 'version', e.version, 'data', case when not e.is_large then e.data end,
+        'null_data', e.data::text = 'null', 'is_large', e.is_large, 'metadata', e.metadata, 'appended_at', e.appended_at
       ))
       from place
-      cross join lateral (select x.* from orchestratum.event x where x.id = place.event_id limit 1) e
+      cross join lateral (
+        select
+          x.id, x.topic, x.stream, x.version, x.data, x.metadata, x.appended_at,
+          coalesce(octet_length(x.data::text), 0) + coalesce(octet_length(x.metadata::text), 0) > 8192 as is_large
+        from orchestratum.event x
+        where x.id = place.event_id
+        limit 1
+      ) e
+      where exists (
+        select
+        from orchestratum.topic_patterns(e.topic) p (pattern)
+        cross join lateral (
+          select s.subscription
+          from orchestratum.subscription_pattern s
+          where s.pattern = p.pattern and s.subscription = fill_subscription.subscription
+          limit 1
+        ) chosen
+      )
     )
   into last, events;
   return query select coalesce(last, fill_subscription.until)::text, null::text, null::text;
@@ -3131,22 +3193,28 @@ end $f$;
 
 -- Gives committed events their positions in the log, at most `max_count` of them. Whoever reads the log runs it first, in a transaction of
 -- its own: a position that is handed out before it has committed could be another event's after a crash. A second runner finds the head
--- locked and places nothing, which is as good. Answers how many were placed; where there is nothing to place nothing is written, and no
--- lock taken.
+-- locked and places nothing, which is as good. Answers how many were placed, how far the log reaches as far as can be seen, and whether
+-- somebody else was placing at this moment, so that there may be more in it soon; where there is nothing to place nothing is written, and
+-- no lock taken.
 -- Why positions follow streams: version 2 can only be appended after version 1 committed (the row in `stream` is locked), so a snapshot
 -- that shows version 2 shows version 1 or finds it placed already, and version 1 has the smaller seq. An order by transaction id would not
 -- do: a transaction has its id before it appends, and ids begin anew when a dump is restored.
 create function orchestratum.sequence_events(max_count int)
-returns int
+returns table (placed int, head text, busy boolean)
 language plpgsql volatile
 set enable_seqscan = off set enable_bitmapscan = off set jit = off
 as $f$
-declare
-  placed_count int;
+#variable_conflict use_column
 begin
-  if not exists (select from orchestratum.event_inbox) then
-    return 0;
+  -- In one look with the head: what is gone from the inbox has its place up to there.
+  return query
+  select 0, h.position::text, false
+  from orchestratum.event_head h
+  where not exists (select from orchestratum.event_inbox);
+  if found then
+    return;
   end if;
+  return query
   with head as materialized (
     select h.position from orchestratum.event_head h for update skip locked
   ),
@@ -3156,7 +3224,7 @@ begin
     where i.seq = any (array(select x.seq from orchestratum.event_inbox x order by x.seq limit sequence_events.max_count))
     returning i.seq, i.slot, i.event_id
   ),
-  placed as (
+  given as (
     insert into orchestratum.event_position (position, slot, event_id)
     select head.position + row_number() over (order by taken.seq), taken.slot, taken.event_id
     from taken
@@ -3166,11 +3234,14 @@ begin
   moved as (
     update orchestratum.event_head h
     set position = newest.position
-    from (select max(placed.position) as position from placed) newest
+    from (select max(given.position) as position from given) newest
     where newest.position is not null
   )
-  select count(*) into placed_count from placed;
-  return placed_count;
+  select
+    (select count(*)::int from given),
+    coalesce((select max(given.position) from given), h.position)::text,
+    not exists (select from head)
+  from orchestratum.event_head h;
 end $f$;
 
 -- Commands by their ids, live or finished, without their payloads: what lists show of them. ids: ["…"]; what is not there is not answered.
@@ -3225,7 +3296,8 @@ $f$;
 -- Puts a rebuilt generation of a reader in the place of the one that is in use, where it has come as far; both are locked meanwhile, so
 -- whoever asks which generation is in use never sees the projection go back. Answers `switched`; `behind`, and then the other one stands
 -- still for five seconds, so that a log which never rests cannot keep the two apart; `busy` where a row is locked, as by the other one's
--- open transaction; `lost` where the lease is over or not this process's any more.
+-- open transaction; `lost` where the lease is over or not this process's any more. Repeated after a lost reply it answers `switched` again.
+-- A reader that is paused stays so.
 -- The holder of the other generation finds its row gone: its next checkpoint is refused, and what it wrote is rolled back.
 create function orchestratum.switch_reader(
   reader text, generation int, worker text, fence int, at timestamptz default clock_timestamp()
@@ -3237,15 +3309,17 @@ declare
   reached bigint;
   current_position bigint;
   current_generation int;
+  current_newest int;
+  current_paused_at timestamptz;
+  was_building boolean;
 begin
   perform orchestratum.require_read_committed();
-  select r.position into reached
+  select r.position, r.building into reached, was_building
   from orchestratum.reader r
   where r.name = switch_reader.reader
     and r.generation = switch_reader.generation
     and r.fence = switch_reader.fence
     and r.leased_by = switch_reader.worker
-    and r.building
     and r.available_at > switch_reader.at
   for update skip locked;
   if not found then
@@ -3257,13 +3331,16 @@ begin
           and r.generation = switch_reader.generation
           and r.fence = switch_reader.fence
           and r.leased_by = switch_reader.worker
-          and r.building
           and r.available_at > switch_reader.at
       ) then 'busy'
       else 'lost'
     end;
   end if;
-  select r.position, r.generation into current_position, current_generation
+  if not was_building then
+    return 'switched';
+  end if;
+  select r.position, r.generation, r.newest, r.paused_at
+  into current_position, current_generation, current_newest, current_paused_at
   from orchestratum.reader r
   where r.name = switch_reader.reader and not r.building
   for update skip locked;
@@ -3282,7 +3359,9 @@ begin
   end if;
   delete from orchestratum.reader r where r.name = switch_reader.reader and r.generation = current_generation;
   update orchestratum.reader r
-  set building = false
+  set building = false,
+      newest = greatest(r.newest, current_newest),
+      paused_at = coalesce(r.paused_at, current_paused_at)
   where r.name = switch_reader.reader and r.generation = switch_reader.generation;
   return 'switched';
 end $f$;
@@ -3535,7 +3614,7 @@ begin
     end loop;
   end loop;
 
-  update orchestratum.setting set functions_hash = '0.1.0 3a5176fa5bed99ac345c4ae14f83ca1f6022a854f4766ac4a4b8cf0020ede8f9';
+  update orchestratum.setting set functions_hash = '0.1.0 6a6e7ec9adc24a5ec27bfd76c46adbd1e7f9d4bbc87d3d0319cfc571ee5a8f0a';
 end $$;
 
 commit;

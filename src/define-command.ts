@@ -36,10 +36,10 @@ export type ReturnOf<Output extends Schema> = Output extends StandardSchemaV1
   ? StandardSchemaV1.InferInput<Output> | End
   : unknown;
 
-/** What `finish(db, output)` takes for its output. */
+/** What `finish(db, output)` takes for its output: without a schema nothing, so that options in its place are seen. */
 export type MadeOf<Output extends Schema> = Output extends StandardSchemaV1
   ? [output: StandardSchemaV1.InferInput<Output>]
-  : [output?: unknown];
+  : [output?: undefined];
 
 /** What a command ends with, as hooks and `waitFor` get it: what the schema answers, undefined where there is none. */
 export type ParsedOutputOf<Output extends Schema> = Output extends StandardSchemaV1

@@ -67,10 +67,12 @@ export interface Publishing {
   /**
    * Appends events to a stream, 1 to 1,000 and 8 MB, all or nothing, and delivers them as `publish` does. The stream's
    * row is locked until the transaction ends: whoever appends to several streams in one takes them in the order of their
-   * names. It can be repeated after a lost reply where the events' ids were chosen; within the call the library does so.
+   * names. It can be repeated after a lost reply where the events' ids were chosen, with all of its events; within the
+   * call the library does so.
    *
    * @throws StreamConflictError where the stream is at another version: nothing was written, and the caller's transaction
-   * can go on. As publish does for the rest.
+   * can go on. EventConflictError where a chosen id stands for another event, or some of the events are there and others
+   * are not. As publish does for the rest.
    */
   append(stream: string, events: NewEvent | readonly NewEvent[], options?: AppendOptions): Promise<Appended>;
 }
@@ -93,20 +95,24 @@ export class StreamConflictError extends Error {
   }
 }
 
-/** An id that the caller chose stands for another event already: another topic, other data, or one of a stream. */
+/** An id that the caller chose stands for another event already: of another topic, other data, or in another place. */
 export class EventConflictError extends Error {
   readonly code = "ORCHESTRATUM_EVENT_CONFLICT";
   override readonly name = "EventConflictError";
   /** The id that was published before. */
   readonly id: string | undefined;
-  constructor(id: string | undefined, cause: unknown) {
+  constructor(verb: "publish" | "append", id: string | undefined, cause: unknown) {
     super(
-      `Cannot publish event ${id ?? ""}: its id was published before with another topic or data, or appended to a stream`,
+      verb === "publish"
+        ? `Cannot publish ${namedBy(id)}: its id was published before with another topic or data, or appended to a stream`
+        : `Cannot append ${namedBy(id)}: its id stands for another event, or for one that was appended with others: repeat a call with all of its events, or choose new ids`,
       { cause },
     );
     this.id = id;
   }
 }
+
+const namedBy = (id: string | undefined): string => (id === undefined ? "an event" : `event ${id}`);
 
 /** What the functions raise for {@link EventConflictError}. */
 const conflictState = "OR002";
@@ -152,13 +158,17 @@ export function createPublishing({ database, clock, hints, report }: PublishPart
   });
 
   /** Runs `once`, and again where the reply may have been lost: `again` then says that it may be a repeat. */
-  async function patiently<Result>(operation: string, once: (again: boolean) => Promise<Result>): Promise<Result> {
+  async function patiently<Result>(
+    verb: "publish" | "append",
+    operation: string,
+    once: (again: boolean) => Promise<Result>,
+  ): Promise<Result> {
     const until = clock.now() + patienceMs;
     for (let sending = 1; ; sending++) {
       try {
         return await once(sending > 1);
       } catch (error) {
-        if (clock.now() >= until || !isPassing(error)) throw conflictOr(error);
+        if (clock.now() >= until || !isPassing(error)) throw conflictOr(verb, error);
         report({ type: "database_trouble", operation, error, attempt: sending });
         await pause(clock, repeatDelayMs(clock, sending, 1_000));
       }
@@ -167,7 +177,7 @@ export function createPublishing({ database, clock, hints, report }: PublishPart
 
   async function send(events: readonly EncodedEvent[], chosen: boolean): Promise<void> {
     const json = batchJson(events);
-    const rows = await patiently("publishBatch", (again) => {
+    const rows = await patiently("publish", "publishBatch", (again) => {
       return database.run<PublishRow>("publishBatch", [json, chosen || again], { deadlineMs });
     });
     hints.due(earliest(rows));
@@ -179,7 +189,7 @@ export function createPublishing({ database, clock, hints, report }: PublishPart
       const rows = await database.run<PublishRow>("publishBatchWithin", [batchJson(events), chosen], { db });
       hintAfter(hints, rows);
     } catch (error) {
-      throw conflictOr(error);
+      throw conflictOr("publish", error);
     }
   }
 
@@ -216,11 +226,11 @@ export function createPublishing({ database, clock, hints, report }: PublishPart
       database.run<AppendRow>(chosen || again ? "appendAgain" : "append", params, options);
     let rows: AppendRow[];
     try {
-      rows = db ? await once(false, { db }) : await patiently("append", (again) => once(again, { deadlineMs }));
+      rows = db ? await once(false, { db }) : await patiently("append", "append", (again) => once(again, { deadlineMs }));
     } catch (error) {
       // The stream's own row is no conflict of ids; those of events can only be the caller's.
-      if (chosen && sqlState(error) === uniqueViolation) throw new EventConflictError(undefined, error);
-      throw error;
+      if (chosen && sqlState(error) === uniqueViolation) throw new EventConflictError("append", undefined, error);
+      throw conflictOr("append", error);
     }
     const head = rows.find(({ version }) => version !== null);
     if (head === undefined) {
@@ -344,9 +354,9 @@ function* chunks(events: readonly EncodedEvent[]): Generator<EncodedEvent[]> {
   if (chunk.length > 0) yield chunk;
 }
 
-function conflictOr(error: unknown): unknown {
+function conflictOr(verb: "publish" | "append", error: unknown): unknown {
   if (sqlState(error) !== conflictState) return error;
   const { detail, message } = error as { detail?: unknown; message?: unknown };
   const id = typeof detail === "string" ? detail : /[0-9a-f-]{36}/.exec(String(message))?.[0];
-  return new EventConflictError(id, error);
+  return new EventConflictError(verb, id, error);
 }

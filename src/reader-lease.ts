@@ -128,7 +128,9 @@ export function createReaderLease(taken: TakenReader, parts: ReaderLeaseParts): 
   let { failures } = taken;
   /** The last position that has been dealt with here. */
   let position = taken.position;
-  let trustedUntil = taken.until;
+  /** A lease is given up a little before it ends by this process's clock: nobody may handle events beside the next one. */
+  const marginMs = Math.min(leaseMs / 6, 2_000);
+  let trustedUntil = taken.until - marginMs;
   let stopping = false;
   let lost = false;
   let ended = false;
@@ -153,8 +155,10 @@ export function createReaderLease(taken: TakenReader, parts: ReaderLeaseParts): 
     const sentAt = clock.now();
     writing = (async () => {
       const params = [...named, leaseMs, String(to), String(recorded)];
-      const [row] = await database.run<HoldRow>("holdReader", params, { deadlineMs: leaseMs });
-      if (row?.result === "held") trustedUntil = sentAt + leaseMs;
+      const [row] = await database.run<HoldRow>("holdReader", params, {
+        deadlineMs: Math.max(trustedUntil - sentAt, 1),
+      });
+      if (row?.result === "held") trustedUntil = sentAt + leaseMs - marginMs;
       if (row?.paused) stop();
       return row?.result ?? "lost";
     })();
@@ -288,7 +292,6 @@ export function createReaderLease(taken: TakenReader, parts: ReaderLeaseParts): 
       hints.wake([readersHint]);
       return 0;
     }
-    // A switch whose reply was lost has taken place: the next lease of this generation finds it in use.
     if (result === "lost") lose();
     return switchAgainMs;
   }
@@ -313,6 +316,7 @@ export function createReaderLease(taken: TakenReader, parts: ReaderLeaseParts): 
       if (stopping || lost) return;
       if (!page) continue;
       if (page.rows.length > 0) {
+        if (clock.now() >= trustedUntil) return lose();
         const recorded = await handle(await parseEvents(page.rows, options.parsers), page.position);
         await settle(page.position, recorded);
       } else {
@@ -341,7 +345,11 @@ export function createReaderLease(taken: TakenReader, parts: ReaderLeaseParts): 
       try {
         const params = [...named, delayMs, error?.message ?? null, String(position)];
         const rows = await database.run("releaseReader", params, { deadlineMs: Math.max(until - clock.now(), 1) });
-        if (rows.length > 0) return;
+        if (rows.length > 0) {
+          // For those who wait to go on. After a failure they know when that is.
+          if (!failure) hints.wake([readersHint]);
+          return;
+        }
         // Locked by what is left of the handler's transaction, or not this process's any more.
         if (attempt > 3) return;
       } catch (problem) {

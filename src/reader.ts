@@ -22,7 +22,7 @@ export interface Reader extends AsyncDisposable {
   readonly id: string;
   /** From the start to the end of `stop()`, or until the reader was removed. */
   readonly isRunning: boolean;
-  /** Resolves when the reader is known to the database. */
+  /** Resolves when the reader is known to the database; rejects with a StoppedError where it was stopped before. */
   readonly started: Promise<void>;
   /**
    * Begins no further batch, lets the handler finish within the grace time, then aborts it, and frees the reader for
@@ -65,10 +65,15 @@ export function createReader(options: ResolvedReaderOptions, parts: ReaderParts)
   const leases = new Map<number, ReaderLease>();
   let stopping: Promise<void> | undefined;
   let over = false;
+  let known = false;
   let isKnown!: () => void;
-  const started = new Promise<void>((resolve) => {
+  let failStart!: (error: Error) => void;
+  const started = new Promise<void>((resolve, reject) => {
     isKnown = resolve;
+    failStart = reject;
   });
+  // Whoever does not wait for it need not hear of it.
+  started.catch(() => {});
 
   const unsubscribe = parts.hints.receive({
     due(queue, fromMicros) {
@@ -90,6 +95,7 @@ export function createReader(options: ResolvedReaderOptions, parts: ReaderParts)
   async function register(): Promise<void> {
     if (options.from === undefined) while ((await log.place()).count === placeAtOnce);
     await database.run("registerReader", [name, options.from === undefined ? null : String(options.from)]);
+    known = true;
     isKnown();
   }
 
@@ -155,6 +161,8 @@ export function createReader(options: ResolvedReaderOptions, parts: ReaderParts)
     over = true;
     unsubscribe();
     parts.stopped();
+    // Nobody is to wait for what will not be any more.
+    if (!known) failStart(new StoppedError(`Cannot start reader "${name}": it was stopped before the database answered`));
   });
 
   async function drain(graceMs: number): Promise<void> {

@@ -184,8 +184,10 @@ function leavesOf(value: unknown): string[] {
     const one = open.pop();
     if (typeof one === "object" && one !== null) for (const inner of Object.values(one)) open.push(inner);
     else if (typeof one === "string" || typeof one === "number") {
-      const text = String(one).trim().toLowerCase();
-      if (text.length >= leastLeaf) found.push(text.slice(0, 20));
+      // There may be millions of digits.
+      if (typeof one === "number" && one >= 0 && one < 10) continue;
+      const text = String(one).trim().slice(0, 20).toLowerCase();
+      if (text.length >= leastLeaf) found.push(text);
     }
   }
   return found;

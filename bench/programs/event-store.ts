@@ -54,8 +54,8 @@ const ways: Readonly<Record<string, Way>> = {
   "append-100": append(100),
   place: {
     async library() {
-      const log = createLogReader(createDatabase(driver, "orchestratum", systemClock, sayTroubles));
-      while ((await log.place()) > 0);
+      const log = createLogReader(createDatabase(driver, "orchestratum", systemClock, sayTroubles), systemClock);
+      while ((await log.place()).count > 0);
     },
     async bare() {
       const place = () => sql.unsafe("select bare.sequence_events($1::int) as placed", [1_000], { prepare: true });

@@ -474,7 +474,14 @@ describe("what is sent", () => {
 
   test("is cut out of messages in no time, however long it is and whatever stands in it", () => {
     // With a look at the rest for each of its beginnings this would take many minutes.
-    for (const part of [" (was ", ", got ", ": Received ", ", but received ", ", actual ", ", but the final value was"]) {
+    for (const part of [
+      " (was ",
+      ", got ",
+      ": Received ",
+      ", but received ",
+      ", actual ",
+      ", but the final value was",
+    ]) {
       const message = `It is refused${part.repeat(4_000_000 / part.length)}`;
       expect(withoutValues(message), part).toBe("It is refused");
     }

@@ -84,7 +84,8 @@ export function createSite(driver: Driver, options: Partial<RouterOptions> = {})
       })();
       const { status, headers } = response;
       const media = headers.get("content-type")?.split(";")[0] ?? "";
-      const json = /[/+]json$/.test(media) ? JSON.parse(text) : undefined;
+      const isRead = !route.startsWith("HEAD ");
+      const json = isRead && /[/+]json$/.test(media) ? JSON.parse(text) : undefined;
       requireDescribed(await described, route, { status, headers, text, json }, media);
       return { status, headers, text, json };
     },
