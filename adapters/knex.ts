@@ -12,6 +12,8 @@ export interface KnexTransaction {
     acquireConnection(): any;
     releaseConnection(connection: any): unknown;
   };
+  /** What a transaction has, and Knex itself has not. */
+  isCompleted?(): boolean;
 }
 
 /**
@@ -21,12 +23,19 @@ export interface KnexTransaction {
  *   await orchestrator.push(sendEmail({ to: email }), { db: knexTransaction(trx) });
  * });
  */
-export function knexTransaction({ client }: KnexTransaction): Queryable {
+export function knexTransaction(transaction: KnexTransaction): Queryable {
+  const { client } = transaction;
+  // Its connection may be in somebody else's transaction by then.
+  const requireOpen = (): void => {
+    if (transaction.isCompleted?.()) throw new Error("Cannot run a statement: its transaction is complete");
+  };
   return {
     async query<Row>(text: string, params: readonly Param[]): Promise<Row[]> {
+      requireOpen();
       // Within a transaction this is its own connection, and releasing it does nothing.
       const connection = await client.acquireConnection();
       try {
+        requireOpen();
         return (await connection.query({ text, values: [...params] })).rows as Row[];
       } finally {
         await client.releaseConnection(connection);

@@ -118,7 +118,7 @@ export function nodePostgres(
   if (typeof target === "string") return openDatabase(target, options);
   if (typeof (target as NodePostgresClient | undefined)?.on === "function") {
     if ("totalCount" in target) return poolDriver(target, options);
-    if ("release" in target) return clientQueryable(target, preparer(options));
+    if ("release" in target) return clientQueryable(target, preparerOf(target, options));
     if ("query" in target) return clientDriver(target as NodePostgresSingleClient, options);
   }
   throw new TypeError("Cannot use this as a database of pg: it must be a URL, a pool or a client");
@@ -321,6 +321,16 @@ type Preparer = (
 /** Most errors that say that a prepared statement is not what was meant; then preparing is given up. */
 const maxForgotten = 3;
 
+/** A client of a pool is handed out again and again: what was learned of its sessions is remembered. */
+const preparers = new WeakMap<object, Preparer>();
+
+function preparerOf(client: object, options: NodePostgresOptions): Preparer {
+  if (options.prepare === false) return preparer(options);
+  const own = preparers.get(client) ?? preparer(options);
+  preparers.set(client, own);
+  return own;
+}
+
 /** Sends statements under names, and without one where the server has forgotten it: it has not run then. */
 function preparer({ prepare = true }: NodePostgresOptions): Preparer {
   // The same name must mean the same text in every process: they may share the server's sessions.
@@ -339,9 +349,11 @@ function preparer({ prepare = true }: NodePostgresOptions): Preparer {
     } catch (error) {
       if (!isForgotten(error)) throw error;
       forgotten += 1;
-      // In a transaction this one fails as well, by what the first has left behind.
+      // In a transaction this one fails as well, by what the first has left behind: the next one is not to meet it again.
       return await run(statement).catch((second: unknown) => {
-        throw (second as { code?: unknown }).code === "25P02" ? error : second;
+        if ((second as { code?: unknown }).code !== "25P02") throw second;
+        forgotten = maxForgotten;
+        throw error;
       });
     }
   };

@@ -16,6 +16,7 @@ import {
   type Context,
   context,
   createTraceState,
+  INVALID_SPAN_CONTEXT,
   isSpanContextValid,
   type Meter,
   type MeterProvider,
@@ -25,6 +26,7 @@ import {
   type SpanContext,
   SpanKind,
   SpanStatusCode,
+  type Tracer,
   type TracerProvider,
   trace,
 } from "@opentelemetry/api";
@@ -96,6 +98,15 @@ interface Running {
   endedAt: number | undefined;
 }
 
+/** What goes wrong in telemetry must not fail a push that has committed, nor an attempt. */
+function quietly<Value>(work: () => Value): Value | undefined {
+  try {
+    return work();
+  } catch {
+    return undefined;
+  }
+}
+
 /**
  * Traces pushes, claims and attempts, and measures them, by the providers of the process or those that are given. One
  * may serve several orchestrators.
@@ -112,6 +123,10 @@ export function openTelemetry(options: OpenTelemetryOptions = {}): Telemetry {
   const meter = (options.meterProvider ?? metrics).getMeter("orchestratum");
   const instruments = createInstruments(meter);
   const attempts = new Map<string, Running>();
+
+  /** A span that records nothing where the tracer throws: a processor, an exporter or a sampler of the user's. */
+  const startSpan = (...given: Parameters<Tracer["startSpan"]>): Span =>
+    quietly(() => tracer.startSpan(...given)) ?? trace.wrapSpanContext(INVALID_SPAN_CONTEXT);
 
   /** Says of a span what went wrong, and answers the error's type. */
   function fail(span: Span, error: unknown, time?: number): string {
@@ -137,7 +152,7 @@ export function openTelemetry(options: OpenTelemetryOptions = {}): Telemetry {
     const parent = parentOf(context.active(), given);
     const kind = operation(verb, "send");
     const isOne = messages.length === 1;
-    const span = tracer.startSpan(
+    const span = startSpan(
       name === undefined ? verb : `${verb} ${name}`,
       {
         kind: SpanKind.PRODUCER,
@@ -156,23 +171,26 @@ export function openTelemetry(options: OpenTelemetryOptions = {}): Telemetry {
     let error: string | undefined;
     try {
       const [sent] = await context.with(within, () => next(carriedBy(within)));
-      if (isOne && sent) {
+      quietly(() => {
+        if (!isOne || !sent) return;
         span.setAttributes({
           ...{ "messaging.message.id": sent.id, [first.idAttribute]: sent.id },
           ...chainAttributes({ correlationId: first.metadata.correlationId ?? sent.id }),
         });
-      }
+      });
     } catch (thrown) {
-      error = fail(span, thrown);
+      error = quietly(() => fail(span, thrown)) ?? "_OTHER";
       throw thrown;
     } finally {
-      span.end();
-      const failed: Attributes = error === undefined ? {} : { "error.type": error };
-      const durationMs = performance.now() - startedAt;
-      instruments.operationDuration.record(durationMs / 1000, { ...kind, ...destination(to), ...failed });
-      for (const [message, count] of counted(messages)) {
-        instruments.sent.add(count, { ...kind, ...message.measured, ...failed });
-      }
+      quietly(() => {
+        span.end();
+        const failed: Attributes = error === undefined ? {} : { "error.type": error };
+        const durationMs = performance.now() - startedAt;
+        instruments.operationDuration.record(durationMs / 1000, { ...kind, ...destination(to), ...failed });
+        for (const [message, count] of counted(messages)) {
+          instruments.sent.add(count, { ...kind, ...message.measured, ...failed });
+        }
+      });
     }
   }
 
@@ -230,7 +248,7 @@ export function openTelemetry(options: OpenTelemetryOptions = {}): Telemetry {
     // A worker's loop began in some context that has nothing to do with the commands it runs.
     const base = worker === undefined ? context.active() : ROOT_CONTEXT;
     const parent = creation ? trace.setSpanContext(base, creation) : base;
-    const span = tracer.startSpan(
+    const span = startSpan(
       spanName(executing),
       {
         kind: SpanKind.CONSUMER,
@@ -262,8 +280,10 @@ export function openTelemetry(options: OpenTelemetryOptions = {}): Telemetry {
     } finally {
       running.endedAt = performance.now();
       // Without a worker nothing else is heard of it.
-      if (worker === undefined)
-        settle(running, outcomeOf(attempted), attempted?.kind === "failed" ? attempted.error : thrown);
+      if (worker === undefined) {
+        const failure = attempted?.kind === "failed" ? attempted.error : thrown;
+        quietly(() => settle(running, outcomeOf(attempted), failure));
+      }
     }
   }
 

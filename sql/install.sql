@@ -3239,7 +3239,8 @@ begin
   )
   select
     (select count(*)::int from given),
-    coalesce((select max(given.position) from given), h.position)::text,
+    -- Of a row that another one moved after this snapshot only the locked version is the newest.
+    coalesce((select max(given.position) from given), (select head.position from head), h.position)::text,
     not exists (select from head)
   from orchestratum.event_head h;
 end $f$;
@@ -3614,7 +3615,7 @@ begin
     end loop;
   end loop;
 
-  update orchestratum.setting set functions_hash = '0.1.0 6a6e7ec9adc24a5ec27bfd76c46adbd1e7f9d4bbc87d3d0319cfc571ee5a8f0a';
+  update orchestratum.setting set functions_hash = '0.1.0 5ea2aa6b95d8a0cd0c7d6893bd78a8a9c3e0b17e7b3f947522f380992ab5007a';
 end $$;
 
 commit;

@@ -24,6 +24,7 @@ import {
 } from "./limits.ts";
 import { parseTime } from "./outcome.ts";
 import { isUuid } from "./uuid.ts";
+import { pause } from "./wakeup.ts";
 
 export interface ActOptions {
   /** Who does it, for the record: 1 to 200 characters. @default nobody is named */
@@ -202,7 +203,7 @@ interface ActRow {
 }
 
 export function createControl(parts: ControlParts): Control {
-  const { database, hints } = parts;
+  const { database, hints, clock } = parts;
 
   async function cancel(
     given: string | readonly string[] | CommandFilter,
@@ -251,6 +252,15 @@ export function createControl(parts: ControlParts): Control {
     if (input === undefined) return answer(given, await send(ids, null, null));
     const change = await corrected("retry", given as string, input);
     return change === undefined ? "unknown" : answer(given, await send(ids, change, null));
+  }
+
+  /** Makes due what was put off because of its name. */
+  async function release(name: string): Promise<void> {
+    for (let more = true; more; ) {
+      const rows = await database.run<Due>("releasePaused", [name]);
+      hints.due(rows);
+      more = rows.length > 0;
+    }
   }
 
   /** A corrected input as a change; undefined where there is no such command. */
@@ -346,10 +356,11 @@ export function createControl(parts: ControlParts): Control {
       const [row] = await database.run<{ changed: boolean }>("resumeName", [name, by ?? null]);
       // First, so that nobody puts off again what is released.
       hints.paused(everyQueue);
-      for (let more = true; more; ) {
-        const rows = await database.run<Due>("releasePaused", [name]);
-        hints.due(rows);
-        more = rows.length > 0;
+      await release(name);
+      // What a worker was just putting off is leased until its outcome is recorded: it is looked for once more.
+      if (row?.changed === true) {
+        await pause(clock, 500);
+        await release(name);
       }
       return row?.changed === true;
     },

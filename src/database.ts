@@ -42,13 +42,16 @@ export interface OwnDatabase extends Database {
 }
 
 export function ownDatabase(database: Database, clock: Clock): OwnDatabase {
-  const controller = new AbortController();
-  const open = new Set<Promise<unknown>>();
+  // A signal each: platforms take one that more than ten listen to for a leak.
+  const open = new Map<Promise<unknown>, AbortController>();
+  let ended: { readonly reason: Error } | undefined;
   return {
     ...database,
     run<Row>(statement: Statement, params: readonly Param[], options?: RunOptions): Promise<Row[]> {
+      const controller = new AbortController();
+      if (ended) controller.abort(ended.reason);
       const running = database.run<Row>(statement, params, { ...options, signal: controller.signal });
-      open.add(running);
+      open.set(running, controller);
       const settled = () => void open.delete(running);
       running.then(settled, settled);
       return running;
@@ -56,11 +59,12 @@ export function ownDatabase(database: Database, clock: Clock): OwnDatabase {
     async end(reason, graceMs = 0) {
       if (open.size > 0) {
         const grace = createWakeup(clock);
-        void Promise.allSettled(open).then(() => grace.raise());
+        void Promise.allSettled(open.keys()).then(() => grace.raise());
         await grace.sleep(graceMs);
       }
-      controller.abort(reason);
-      await Promise.allSettled(open);
+      ended = { reason };
+      for (const controller of open.values()) controller.abort(reason);
+      await Promise.allSettled(open.keys());
     },
   };
 }

@@ -195,6 +195,10 @@ export function rolledBack(name: string): ExecutionResult {
   return { kind: "finished", error: new RolledBackError(name), permanent: false };
 }
 
+function hasAppend(output: unknown): boolean {
+  return typeof output === "object" && output !== null && Object.hasOwn(output, "append");
+}
+
 const finished: Finished = Object.freeze({ [kind]: "finished" as const });
 
 const invalidInput = "invalid_input";
@@ -486,6 +490,12 @@ class Context implements HandlerContext {
       if (typeof db?.query !== "function") {
         throw new TypeError(
           `Cannot finish command "${name}": db must be the open transaction, as postgresJs(tx) makes it`,
+        );
+      }
+      // Without an output schema what stands in the output's place is dropped, and so would these events be.
+      if (this.#handler.contract.output === undefined && hasAppend(output)) {
+        throw new TypeError(
+          `Cannot finish command "${name}": options come third, after the output: finish(db, undefined, { append })`,
         );
       }
       // A transaction that was rolled back may be tried again, and then `onSuccess` says anew what follows.

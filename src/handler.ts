@@ -26,7 +26,7 @@ export interface Logger {
 }
 
 /** What a handler gets. `Made` is what its `finish` takes after the transaction: the output, if the contract has one. */
-export interface HandlerContext<out Input = unknown, in Made extends readonly unknown[] = [output?: unknown]> {
+export interface HandlerContext<out Input = unknown, in Made extends readonly unknown[] = [output?: undefined]> {
   /** As the contract's schema answers it; parsed anew for each attempt. */
   readonly input: Input;
   readonly id: CommandId;

@@ -137,11 +137,11 @@ export function createObservers(): Observers {
     },
     report(observation) {
       for (const observer of observers) {
+        // Reporting a broken observer could only go to the broken observer. One that is async passes for one that is not.
         try {
-          observer(observation);
-        } catch {
-          // Reporting a broken observer could only go to the broken observer.
-        }
+          const answer: unknown = observer(observation);
+          if (answer instanceof Promise) answer.catch(() => {});
+        } catch {}
       }
     },
     add(observer) {

@@ -226,7 +226,9 @@ export function createPublishing({ database, clock, hints, report }: PublishPart
       database.run<AppendRow>(chosen || again ? "appendAgain" : "append", params, options);
     let rows: AppendRow[];
     try {
-      rows = db ? await once(false, { db }) : await patiently("append", "append", (again) => once(again, { deadlineMs }));
+      rows = db
+        ? await once(false, { db })
+        : await patiently("append", "append", (again) => once(again, { deadlineMs }));
     } catch (error) {
       // The stream's own row is no conflict of ids; those of events can only be the caller's.
       if (chosen && sqlState(error) === uniqueViolation) throw new EventConflictError("append", undefined, error);

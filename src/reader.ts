@@ -162,7 +162,8 @@ export function createReader(options: ResolvedReaderOptions, parts: ReaderParts)
     unsubscribe();
     parts.stopped();
     // Nobody is to wait for what will not be any more.
-    if (!known) failStart(new StoppedError(`Cannot start reader "${name}": it was stopped before the database answered`));
+    if (!known)
+      failStart(new StoppedError(`Cannot start reader "${name}": it was stopped before the database answered`));
   });
 
   async function drain(graceMs: number): Promise<void> {

@@ -3235,7 +3235,8 @@ begin
   )
   select
     (select count(*)::int from given),
-    coalesce((select max(given.position) from given), h.position)::text,
+    -- Of a row that another one moved after this snapshot only the locked version is the newest.
+    coalesce((select max(given.position) from given), (select head.position from head), h.position)::text,
     not exists (select from head)
   from orchestratum.event_head h;
 end $f$;
@@ -3577,7 +3578,7 @@ end $f$;
 ];
 
 /** SHA-256 of all function texts. */
-export const functionsHash: string = "6a6e7ec9adc24a5ec27bfd76c46adbd1e7f9d4bbc87d3d0319cfc571ee5a8f0a";
+export const functionsHash: string = "5ea2aa6b95d8a0cd0c7d6893bd78a8a9c3e0b17e7b3f947522f380992ab5007a";
 
 export const beforeMigrations: string = `-- What every migration script begins with. The lock lasts until the transaction ends, whatever becomes of it, and so is
 -- safe behind a transaction pooler: of many processes that start at once one goes on, and the others find its work done.
@@ -3902,7 +3903,17 @@ select
   end as result,
   (select moved.paused_at is not null from moved) as paused`,
   inboxEnd: `select coalesce(max(i.seq), 0)::text as seq from orchestratum.event_inbox i`,
-  knownHandlers: `select h.name, h.version, h.upgrades, (extract(epoch from (select clock_timestamp()) - h.seen_at) * 1000)::float8 as seen_ms_ago
+  knownHandlers: `select
+  h.name, h.version, h.upgrades, (extract(epoch from (select clock_timestamp()) - h.seen_at) * 1000)::float8 as seen_ms_ago,
+  coalesce(
+    (
+      select max(2 * w.lost_after_ms)
+      from orchestratum.worker w
+      cross join (select clock_timestamp() as at) clock
+      where w.stopped_at is null and w.last_seen_at >= clock.at - w.lost_after_ms * interval '1 millisecond'
+    ),
+    0
+  )::float8 as silence_ms
 from json_array_elements_text($1::text::json) asked
 cross join lateral (
   select k.name, k.version, k.upgrades, k.seen_at from orchestratum.handler k where k.name = asked

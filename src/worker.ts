@@ -640,6 +640,7 @@ export function createWorker(
       readonly version: number;
       readonly upgrades: boolean;
       readonly seen_ms_ago: number;
+      readonly silence_ms: number;
     }
     let known: KnownRow[] = [];
     try {
@@ -652,10 +653,10 @@ export function createWorker(
     for (const row of rows) {
       report({ type: "command_unknown", worker: id, version: row.version, ...observed(row) });
       const isKnown = known.some(
-        ({ name, version, upgrades, seen_ms_ago }) =>
+        ({ name, version, upgrades, seen_ms_ago, silence_ms }) =>
           name === row.name &&
           (version === row.version || (upgrades && version > row.version)) &&
-          seen_ms_ago < Math.max(knownForMs, limit ?? 0),
+          seen_ms_ago < Math.max(knownForMs, limit ?? 0, silence_ms),
       );
       if (limit !== undefined && unknownMsOf(row) >= limit && !isKnown) {
         const message = `No worker has had a handler for "${row.name}" version ${row.version} for ${limit} ms`;

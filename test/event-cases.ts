@@ -2,6 +2,8 @@
 import * as v from "valibot";
 import {
   type AnyEventContract,
+  createOrchestrator,
+  type Driver,
   defineCommand,
   defineEvent,
   defineEvents,
@@ -210,6 +212,28 @@ export const eventCases: readonly Case[] = [
       same((error as { id?: string }).id, a, "the id");
     },
   ),
+
+  scenario("finish() refuses options in the place of an output, and drops no event", async (scene) => {
+    const { Noted } = eventsOf(scene);
+    const stream = `finished_${scene.queue}`;
+    const plain = defineCommand(scene.define({ name: "plain", retries: 0 }));
+    let refused: Error | undefined;
+    const handler = plain.handle(async ({ finish }) => {
+      const options = { append: [{ stream, events: Noted("kept") }] };
+      refused = await rejection(scene.ground.transaction(async (db) => void (await finish(db, options as never))));
+      await scene.ground.transaction(async (db) => void (await finish(db, undefined, options)));
+    });
+    const { push, waitFor, readStream } = await scene.working([handler]);
+    const { id } = await push(plain());
+    same((await waitFor(id, limited)).status, "succeeded", "the status");
+    same(refused?.name, "TypeError", "what was refused");
+    truth(refused?.message.includes("finish(db, undefined, { append })"), `it says the way out: ${refused?.message}`);
+    same(
+      (await readStream(stream)).map(({ data }) => data),
+      ["kept"],
+      "the stream",
+    );
+  }),
 
   scenario("a subscriber that fails holds up no other, and its dead letter can be retried", async (scene) => {
     const { OrderPlaced } = eventsOf(scene);
@@ -655,6 +679,29 @@ export const eventCases: readonly Case[] = [
     await scene.working([subscribed(scene, "notes", OrderShipped, () => {})]);
     same(await stored(older), [[OrderShipped.topic], 3], "after the third start");
   }),
+
+  scenario(
+    "addSubscription() from a position waits for others who place events no longer than it may",
+    async (scene) => {
+      const { Noted } = eventsOf(scene);
+      const { driver } = scene.ground;
+      const database: Driver = {
+        ...driver,
+        // As where somebody else has the head of the log, and does not come to an end.
+        async query(text, params, options) {
+          if (text.includes("sequence_events")) return [{ placed: 0, head: "0", busy: true }] as never;
+          return await driver.query(text, params, options);
+        },
+      };
+      await using orchestrator = createOrchestrator({ database });
+      await orchestrator.publish(Noted(1));
+      const handler = subscribed(scene, "notes", Noted, () => {});
+      const error = await rejection(orchestrator.addSubscription(handler, { from: 0, waitMs: 500 }));
+      truth(error.message.startsWith("Cannot fill up subscription"), error.message);
+      same((await orchestrator.readAll({ topics: `${scene.queue}.#` })).more, true, "whether there may be more");
+      await scene.orchestrator([]).addSubscription(handler, { from: 0 });
+    },
+  ),
 
   scenario(
     "addSubscription() from a position fills up from the past, and meets what is delivered live once",

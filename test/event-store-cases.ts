@@ -53,6 +53,9 @@ async function stateOf(scene: Scene, orchestrator: Orchestrator, building = fals
   return (await orchestrator.readers()).find((state) => state.name === name && state.building === building);
 }
 
+/** How many of the scene's processes hear notifications. */
+const listeningIn = (scene: Scene): number => scene.seen("listening").filter(({ proven }) => proven).length;
+
 const upTo = (count: number): number[] => Array.from({ length: count }, (_, index) => index + 1);
 
 export const eventStoreCases: readonly Case[] = [
@@ -177,6 +180,38 @@ export const eventStoreCases: readonly Case[] = [
     same(numbersOf(await readStream(stream)), [1, 2, 3], "what there is");
   }),
 
+  scenario(
+    "append() with ids that are there is a repeat as a whole, or refused, and never half done",
+    async (scene) => {
+      const { counted, noted, stream } = eventsOf(scene);
+      const { append, readStream } = scene.orchestrator([]);
+      const ids = upTo(5).map(() => crypto.randomUUID());
+      const event = (n: number) => counted({ n }, { id: ids[n - 1] as string });
+      await append(stream, [event(1), event(2)], { expectedVersion: 0 });
+      const again = await append(stream, [event(1), event(2)], { expectedVersion: 0 });
+      same(again, { version: 2, ids: ids.slice(0, 2) }, "the repeat");
+      const refused = async (...[to, events]: Parameters<typeof append>) => {
+        const error = await rejection(append(to, events));
+        const { code, id } = error as Error & { code?: string; id?: string };
+        truth(error.message.startsWith(`Cannot append event ${id}: `), error.message);
+        return [code, id];
+      };
+      const conflict = ["ORCHESTRATUM_EVENT_CONFLICT", ids[0]];
+      same(await refused(stream, [event(1), event(3)]), conflict, "one that is there, and one that is not");
+      same(await refused(stream, noted({ n: 1 }, { id: ids[0] as string })), conflict, "another topic");
+      same(await refused(stream, counted({ n: 9 }, { id: ids[0] as string })), conflict, "other data");
+      same(await refused(`${stream}-other`, event(1)), conflict, "another stream");
+      await scene.ground
+        .transaction(async (db) => {
+          const error = await rejection(append(stream, [event(4), event(1)], { db }));
+          same((error as { code?: string }).code, "ORCHESTRATUM_EVENT_CONFLICT", "in a transaction");
+          throw error;
+        })
+        .catch(() => {});
+      same(numbersOf(await readStream(stream)), [1, 2], "what there is");
+    },
+  ),
+
   scenario("of many that append to one stream at once each version has one winner", async (scene) => {
     const { counted, stream } = eventsOf(scene);
     const { append, readStream } = scene.orchestrator([]);
@@ -208,7 +243,7 @@ export const eventStoreCases: readonly Case[] = [
   scenario(
     "contracts type and parse what is read, and an event that they refuse is told with its data",
     async (scene) => {
-      const { queue, ground } = scene;
+      const { queue } = scene;
       const { stream, topics } = eventsOf(scene);
       const dated = defineEvent({
         topic: `${queue}.events.dated`,
@@ -231,7 +266,6 @@ export const eventStoreCases: readonly Case[] = [
       same(error.code, "ORCHESTRATUM_INVALID_EVENT", "the code");
       const { event, issues } = error as unknown as { event: RecordedEvent; issues: { path: string }[] };
       same([event.data, event.version, issues[0]?.path], [{ at: 1 }, 3, "at"], "what it carries");
-      truth(ground, "the ground is there");
     },
   ),
 
@@ -496,33 +530,154 @@ export const eventStoreCases: readonly Case[] = [
     same(error.code, "ORCHESTRATUM_UNKNOWN_READER", "a reader that there is not");
   }),
 
-  scenario("of two processes that start a reader one reads, and when it stops the other one goes on", async (scene) => {
-    const { counted } = eventsOf(scene);
-    const [one, two] = [scene.orchestrator([]), scene.orchestrator([])];
-    const seen: [string, number][] = [];
-    const got = signal();
-    const start = (name: string, orchestrator: Orchestrator) =>
+  scenario(
+    "of the processes that start a reader one reads, and when it stops another goes on at once",
+    async (scene) => {
+      const { counted } = eventsOf(scene);
+      const orchestrators = [scene.orchestrator([]), scene.orchestrator([]), scene.orchestrator([])];
+      const producer = scene.orchestrator([]);
+      const seen: string[] = [];
+      // Where nothing is notified a poll finds it; elsewhere neither a poll nor the end of the lease comes in time.
+      const { listen } = scene.ground.driver;
+      const readers = orchestrators.map((orchestrator) =>
+        readerOf(scene, orchestrator, {
+          leaseMs: 600_000,
+          pollIntervalMs: listen ? minute : 20,
+          handle(events, { signal: { aborted } }) {
+            for (const n of numbersOf(events)) seen.push(`${n} ${aborted}`);
+          },
+        }),
+      );
+      await Promise.all(readers.map(({ started }) => started));
+      if (listen) await eventually("all listen", () => listeningIn(scene) >= 3);
+      const holder = async () => (await stateOf(scene, producer))?.holder;
+      const others = new Set(readers.map(({ id }) => id));
+      for (const part of [0, 1, 2]) {
+        await eventually("another one has it", async () => others.has((await holder()) ?? ""));
+        const id = (await holder()) as string;
+        others.delete(id);
+        await producer.publish(upTo(5).map((n) => counted({ n: 5 * part + n })));
+        await eventually("it has read these", () => seen.length === 5 * (part + 1));
+        same(await holder(), id, "who reads");
+        const place = readers.findIndex((reader) => reader.id === id);
+        // Of a reader, and of all that a process does.
+        await (part === 0 ? readers[place] : orchestrators[place])?.stop();
+      }
+      same(
+        seen,
+        upTo(15).map((n) => `${n} false`),
+        "what was read",
+      );
+    },
+  ),
+
+  scenario("an event makes nobody ask for a lease, and what is done to a reader makes everybody", async (scene) => {
+    const { counted, name } = eventsOf(scene);
+    let asked = 0;
+    const { driver } = scene.ground;
+    const database: Driver = {
+      ...driver,
+      query(text, params, options) {
+        if (text.includes("free_in_ms")) asked++;
+        return driver.query(text, params, options);
+      },
+    };
+    await using orchestrator = createOrchestrator({ database });
+    let last = 0;
+    const handle = (events: readonly RecordedEvent[]) => {
+      last = numbersOf(events).at(-1) ?? 0;
+    };
+    const holding = readerOf(scene, orchestrator, { leaseMs: 600_000, handle });
+    await holding.started;
+    const holder = async () => (await stateOf(scene, orchestrator))?.holder;
+    await eventually("it has it", async () => (await holder()) === holding.id);
+    await readerOf(scene, orchestrator, { leaseMs: 600_000, handle }).started;
+    await eventually("the other one has asked", () => asked >= 2);
+    await orchestrator.publish(counted({ n: 1 }));
+    await eventually("it reads", () => last === 1);
+    // Those who heard of other cases' readers have asked by now.
+    const before = asked;
+    for (const n of upTo(30)) {
+      await orchestrator.publish(counted({ n: n + 1 }));
+      await eventually("it reads on", () => last === n + 1);
+    }
+    truth(asked - before < 10, `asked for the lease ${asked - before} times`);
+    await orchestrator.pauseReader(name);
+    await eventually("it is let go", async () => (await holder()) === undefined);
+    await orchestrator.resumeReader(name);
+    await eventually("somebody has it", async () => (await holder()) !== undefined);
+  }),
+
+  scenario("several readers that hear of one event all get it at once", async (scene) => {
+    const { counted, name } = eventsOf(scene);
+    const got = upTo(4).map(() => 0);
+    const orchestrator = scene.orchestrator([]);
+    const readers = got.map((_, place) =>
       readerOf(scene, orchestrator, {
-        pollIntervalMs: 20,
+        name: `${name}-${place}`,
         handle(events) {
-          for (const n of numbersOf(events)) seen.push([name, n]);
-          if (seen.length === 30) got.give();
+          got[place] = numbersOf(events).at(-1) ?? 0;
         },
-      });
-    const readers = [start("one", one), start("two", two)] as const;
-    await eventually("one has it", async () => (await stateOf(scene, one))?.holder !== undefined);
-    const holder = (await stateOf(scene, one))?.holder;
-    const [first, second] = holder === readers[0].id ? (["one", "two"] as const) : (["two", "one"] as const);
-    for (const n of upTo(20)) await one.publish(counted({ n }));
-    await eventually("it has read these", () => seen.length === 20);
-    await readers[first === "one" ? 0 : 1].stop();
-    for (const n of upTo(10)) await one.publish(counted({ n: 20 + n }));
-    await got.got();
-    same(
-      seen,
-      upTo(30).map((n) => [n <= 20 ? first : second, n]),
-      "who read what",
+      }),
     );
+    await Promise.all(readers.map(({ started }) => started));
+    // Nobody's poll comes within the time that is waited.
+    for (const n of upTo(40)) {
+      await orchestrator.publish(counted({ n }));
+      await eventually(`all have event ${n}`, () => got.every((last) => last === n));
+    }
+  }),
+
+  scenario("readAll() shows what was published before it, whoever is placing that", async (scene) => {
+    const { counted, topics } = eventsOf(scene);
+    const { publish, readAll } = scene.orchestrator([]);
+    const [start] = [await readAll({ topics, limit: 1 })];
+    let after = start.position;
+    for (const n of upTo(20)) {
+      await publish(counted({ n }));
+      const pages = await Promise.all(upTo(4).map(() => readAll({ topics, after })));
+      for (const { events, more } of pages) truth(more || numbersOf(events).includes(n), `event ${n} is shown`);
+      after = Math.min(...pages.map(({ position }) => position));
+    }
+  }),
+
+  scenario("a lease that the database does not confirm is given up before it ends", async (scene) => {
+    const { counted, name } = eventsOf(scene);
+    const { driver } = scene.ground;
+    let silent = false;
+    const database: Driver = {
+      ...driver,
+      query(text, params, options) {
+        if (silent && text.includes("'rolled_back'")) return new Promise(() => {});
+        return driver.query(text, params, options);
+      },
+    };
+    await using orchestrator = createOrchestrator({ database });
+    await orchestrator.publish(counted({ n: 1 }));
+    const over = signal<boolean>();
+    readerOf(scene, orchestrator, {
+      leaseMs: 3_000,
+      async handle(_, { signal: aborted }) {
+        silent = true;
+        await new Promise<void>((resolve) => aborted.addEventListener("abort", () => resolve()));
+        const [row] = await driver.query<{ held: boolean }>(
+          "select r.available_at > clock_timestamp() as held from orchestratum.reader r where r.name = $1::text",
+          [name],
+        );
+        over.give(row?.held === true);
+      },
+    });
+    same(await over.got(), true, "whether nobody else could have it when its handler was told");
+  }),
+
+  scenario("a reader that is stopped before the database answers says so to who waits for it", async (scene) => {
+    const { driver } = scene.ground;
+    const database: Driver = { ...driver, query: () => Promise.reject(new Error("The database is away")) };
+    await using orchestrator = createOrchestrator({ database });
+    const reader = readerOf(scene, orchestrator);
+    const late = rejection(reader.started);
+    await reader.stop();
+    same((await late).name, "StoppedError", "the error");
   }),
 
   scenario("a reader whose lease was lost records nothing more, and its transaction is rolled back", async (scene) => {
@@ -662,6 +817,10 @@ export const eventStoreCases: readonly Case[] = [
       await reader.stop();
       same((await rebuild(name)).generation, 3, "the next generation");
       same([await orchestrator.cancelRebuild(name), await orchestrator.cancelRebuild(name)], [true, false], "given up");
+      const together = await Promise.all(upTo(4).map(() => rebuild(name)));
+      truth((together[0]?.generation ?? 0) > 3, "one that was given up keeps its number");
+      same(new Set(together.map(({ generation }) => generation)).size, 1, "of several at once");
+      same(together.filter(({ begun }) => begun).length, 1, "who began it");
       same((await rejection(rebuild(`${name}-nobody`))).code, "ORCHESTRATUM_UNKNOWN_READER", "of nobody");
     },
   ),
@@ -693,7 +852,11 @@ export const eventStoreCases: readonly Case[] = [
     writing = false;
     await writer;
     await eventually("the second has all", () => last.get(2) === n);
-    truth((last.get(1) ?? 0) <= n, "the first stopped");
+    same(
+      (await orchestrator.readers()).filter((state) => state.name === name).map(({ generation }) => generation),
+      [2],
+      "what there is",
+    );
   }),
 
   scenario("pauseReader() lets a reader rest until resumeReader()", async (scene) => {

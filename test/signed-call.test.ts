@@ -146,7 +146,7 @@ describe("an endpoint", () => {
       ["altered body", { tamper: (text) => text.replace('"a":1', '"a":9') }],
       ["a space more", { tamper: (text) => `${text} ` }],
       ["altered id", { headers: { "webhook-id": `${id}.2` } }],
-      ["altered time", { headers: { "webhook-timestamp": String(seconds() + 1) } }],
+      ["altered time", { headers: { "webhook-timestamp": String(seconds() + 60) } }],
       ["cut signature", { headers: { "webhook-signature": good.slice(0, -4) } }],
       ["half a signature", { headers: { "webhook-signature": `v1,${good.slice(3, 25)}==` } }],
       ["empty signature", { headers: { "webhook-signature": "v1," } }],

@@ -46,7 +46,8 @@ begin
   )
   select
     (select count(*)::int from given),
-    coalesce((select max(given.position) from given), h.position)::text,
+    -- Of a row that another one moved after this snapshot only the locked version is the newest.
+    coalesce((select max(given.position) from given), (select head.position from head), h.position)::text,
     not exists (select from head)
   from orchestratum.event_head h;
 end $f$;

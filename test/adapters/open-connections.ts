@@ -4,12 +4,7 @@ import postgres from "postgres";
 import { expect } from "vitest";
 import { nodePostgres } from "../../adapters/node-postgres.ts";
 import { postgresJs } from "../../adapters/postgres-js.ts";
-import {
-  createOrchestrator,
-  type Driver,
-  defineCommand,
-  type Observation,
-} from "../../src/index.ts";
+import { createOrchestrator, type Driver, defineCommand, type Observation } from "../../src/index.ts";
 
 export interface Options {
   readonly listen?: string | false;

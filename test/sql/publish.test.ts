@@ -343,14 +343,38 @@ test("a repeated append answers the version and delivers once", async () => {
   expect(await deliveriesTo(one, stream)).toHaveLength(2);
 });
 
+test("fill_subscription() delivers what it has a pattern for, and of what is large no copy", async () => {
+  const { one, newQueue } = sessions;
+  const name = newQueue();
+  const event = (topic: string, data: unknown) => ({ id: newId(), topic, data });
+  const small = event(`${name}.small`, { n: 1 });
+  const large = event(`${name}.large`, "x".repeat(9_000));
+  const nothing = { id: newId(), topic: `${name}.large` };
+  const empty = { id: newId(), topic: `${name}.small`, null_data: true };
+  await publish(one, [small, event(`other.${name}`, "x".repeat(9_000)), large, nothing, empty]);
+  await subscribe(one, [{ name, patterns: [`${name}.#`, `*.small`] }]);
+  await one.rows("select orchestratum.sequence_events(10000)");
+  const { position } = await one.row<{ position: string }>("select position::text from orchestratum.event_head");
+  await one.rows(queries.fillSubscription, [name, "0", position, 1_000]);
+  const rows = await one.rows<{ input: { id: string; stored?: boolean; data?: unknown; null_data?: boolean } }>(
+    "select c.input from orchestratum.command c where c.name = 'deliver:' || $1::text order by c.available_at",
+    [name],
+  );
+  expect(rows.map(({ input: { id, stored, data, null_data } }) => ({ id, stored, data, null_data }))).toEqual([
+    { id: small.id, stored: undefined, data: { n: 1 }, null_data: false },
+    { id: large.id, stored: true, data: undefined, null_data: undefined },
+    { id: nothing.id, stored: undefined, data: null, null_data: null },
+    { id: empty.id, stored: undefined, data: null, null_data: true },
+  ]);
+});
+
 test("an append with ids that are there already is a repeat as a whole, or refused", async () => {
   const { one, newQueue } = sessions;
   const stream = newQueue();
   const event = (data: unknown = 1, topic = stream) => ({ id: newId(), topic, data });
   const append = async (events: readonly object[], to = stream, expected: number | null = null) =>
-    (
-      await one.rows<{ version: number | null }>(queries.appendAgain, [to, expected, JSON.stringify(events)])
-    )[0]?.version;
+    (await one.rows<{ version: number | null }>(queries.appendAgain, [to, expected, JSON.stringify(events)]))[0]
+      ?.version;
   const [a, b, c] = [event(), event({ x: 1, y: [2] }), event()];
   expect(await append([a], stream, 0)).toBe(1);
   expect(await append([b, c], stream, 1)).toBe(3);

@@ -3,6 +3,7 @@
  * Sessions are stepped against each other where an order by anything but commits would go wrong.
  */
 import { expect, test } from "vitest";
+import { queries } from "../../src/sql.generated.ts";
 import { createDatabase } from "../database.ts";
 import { newId, Session, time, useSessions } from "./session.ts";
 
@@ -26,7 +27,8 @@ async function append(session: Session, stream: string | null, count = 1, expect
 }
 
 const place = async (session: Session, maxCount = 1_000): Promise<number> =>
-  (await session.row<{ placed: number }>("select placed from orchestratum.sequence_events($1::int)", [maxCount])).placed;
+  (await session.row<{ placed: number }>("select placed from orchestratum.sequence_events($1::int)", [maxCount]))
+    .placed;
 
 async function read(session: Session, after = 0, maxCount = 1_000): Promise<Placed[]> {
   const rows = await session.rows<{ event_position: string; stream: string | null; version: number | null }>(
@@ -115,6 +117,19 @@ test("an event of an open transaction is not placed, and one that was rolled bac
   await append(one, "open");
   expect(await place(one)).toBe(1);
   expectOrdered(await read(one));
+});
+
+test("sequence_events() tells who must look again: another one is placing, or has placed", async () => {
+  const { one, two } = sessions;
+  await emptied(one);
+  const look = (session: Session) => session.row(queries.sequenceEvents, [1_000]);
+  expect(await look(one)).toEqual({ placed: 0, head: "0", busy: false });
+  await append(one, null, 3);
+  await one.begin();
+  expect(await look(one)).toEqual({ placed: 3, head: "3", busy: false });
+  expect(await look(two)).toEqual({ placed: 0, head: "0", busy: true });
+  await one.commit();
+  expect(await look(two)).toEqual({ placed: 0, head: "3", busy: false });
 });
 
 test("sequence_events() does not wait for another one that is under way, and takes over what it leaves", async () => {

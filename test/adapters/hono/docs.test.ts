@@ -36,7 +36,9 @@ describe("the table of scopes", () => {
   );
 
   test("has every route of the app, and no other", () => {
-    const routes = new Set(site.app.routes.map(({ method, path }) => `${method} ${path}`));
+    // Those of all methods say which ones an address has.
+    const own = site.app.routes.filter(({ method }) => method !== "ALL");
+    const routes = new Set(own.map(({ method, path }) => `${method} ${path}`));
     expect(rows.map(([route]) => route).toSorted()).toEqual([...routes].toSorted());
     expect(rows.length).toBeGreaterThan(20);
   });
@@ -148,6 +150,6 @@ describe("its commands for a shell", () => {
       [2, 422],
       [undefined, undefined],
     ]);
-    expect(await run("/stream")).toContain('event: status\nid: over\ndata: {"status":"succeeded"');
+    expect(await run("/stream")).toMatch(/^event: status\nid: over\.\S+\ndata: \{"status":"succeeded"/);
   });
 });
