@@ -31,6 +31,7 @@ export interface Reached
     | "duties"
     | "cancel"
     | "retry"
+    | "erase"
     | "pauseQueue"
     | "resumeQueue"
     | "pauseName"

@@ -1,6 +1,6 @@
-import { databaseOptions, databaseUsage, parseOptions, readIds } from "./arguments.ts";
+import { connectionOptions, connectionUsage, parseOptions, readIds } from "./arguments.ts";
 import type { CliCommand } from "./commands.ts";
-import { withDatabase } from "./connection.ts";
+import { withConnection } from "./connection.ts";
 import { exitCode } from "./exit-code.ts";
 import { MisuseError } from "./misuse.ts";
 import { byUsage, operator } from "./operator.ts";
@@ -11,7 +11,7 @@ import { plural } from "./words.ts";
 const attempt = "Cannot erase";
 
 const options = {
-  ...databaseOptions,
+  ...connectionOptions,
   yes: { type: "boolean" },
   by: { type: "string" },
   json: { type: "boolean" },
@@ -28,7 +28,7 @@ command stays, and how it ended. It cannot be undone. What has not ended needs i
   --yes             does not ask; needed where there is no terminal to ask on
 ${byUsage}
   --json            prints one document, {"results": {"<id>": "erased"}}
-${databaseUsage}
+${connectionUsage}
 
 Results: erased, waiting or running (it, or a hook command of it, has not ended), unknown, busy (somebody has it
 locked).
@@ -52,7 +52,7 @@ Examples:
       console.error("Nothing was erased");
       return exitCode.partly;
     }
-    const results = await withDatabase(values, ({ orchestrator }) => orchestrator.erase(ids, { by }));
+    const results = await withConnection(values, ({ orchestrator }) => orchestrator.erase(ids, { by }));
     return await reportResults(results, { done: ["erased"], json: values.json === true });
   },
 };

@@ -75,6 +75,8 @@ export function createRemote(url: string, givenToken: string | undefined): Reach
         (id) => client.retry(id, { input: options.input }),
         (filter) => client.retry(filter, { dryRun: options.dryRun }),
       )) as Reached["retry"],
+    erase: ((given: string | readonly string[]) =>
+      typeof given === "string" ? client.erase(given) : forEach(given, (id) => client.erase(id))) as Reached["erase"],
   };
 }
 

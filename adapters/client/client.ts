@@ -12,7 +12,8 @@ import {
   isKind,
   type OutputOf,
 } from "../../src/command.ts";
-import type { QueueState, RetryResult } from "../../src/control.ts";
+import type { EraseResult, QueueState, RetryResult } from "../../src/control.ts";
+import type { DeadLetterFilter } from "../../src/dead-letters.ts";
 import type { AnyContract } from "../../src/define-command.ts";
 import type { NewEvent } from "../../src/define-event.ts";
 import { encodeCommand } from "../../src/encode-command.ts";
@@ -29,6 +30,7 @@ import type { CommandProgress, ProgressOptions } from "../../src/progress.ts";
 import type { LogPage } from "../../src/read-log.ts";
 import type { RecordedEvent } from "../../src/recorded-event.ts";
 import type { Stats, StatsOptions } from "../../src/statistics.ts";
+import type { SubscriptionState } from "../../src/subscriptions.ts";
 import type { CommandSummary } from "../../src/summary.ts";
 import type { Timeline } from "../../src/timeline.ts";
 import type { CommandTree } from "../../src/tree.ts";
@@ -145,6 +147,8 @@ export interface Client {
   cancel(filter: CommandFilter, options?: FilterOptions): Promise<FilterResult>;
   retry(id: string, options?: { readonly input?: unknown }): Promise<RetryResult>;
   retry(filter: CommandFilter, options?: FilterOptions): Promise<FilterResult>;
+  /** @throws HttpProblemError, 403 without the scope. */
+  erase(id: string): Promise<EraseResult>;
   pauseQueue(queue: string): Promise<boolean>;
   resumeQueue(queue: string): Promise<boolean>;
   pauseName(name: string): Promise<boolean>;
@@ -167,6 +171,19 @@ export interface Client {
     options?: { readonly from?: number; readonly direction?: "forwards" | "backwards"; readonly limit?: number },
   ): Promise<RecordedEvent[]>;
   eventStatus(id: string): Promise<EventStatus | undefined>;
+  subscriptions(): Promise<SubscriptionState[]>;
+
+  /** A page of what ended badly, 1 to 200, the newest first. */
+  deadLetters(filter?: DeadLetterFilter, options?: ListOptions): Promise<CommandList>;
+  /** One of them with its input and its trail; undefined where the command is none. */
+  deadLetter(id: string): Promise<CommandSnapshot | undefined>;
+  /** Runs again what a filter finds, at a pace if that is asked for: then it takes as long as that, an hour at most. */
+  retryDeadLetters(
+    filter: DeadLetterFilter,
+    options?: FilterOptions & { readonly perSecond?: number },
+  ): Promise<FilterResult>;
+  /** Deletes what a filter finds, for good. */
+  dropDeadLetters(filter: DeadLetterFilter, options?: FilterOptions): Promise<FilterResult>;
 }
 
 /** The longest that one request is kept waiting. */
@@ -394,7 +411,7 @@ export function createClient(options: ClientOptions): Client {
   }
 
   async function act(
-    kind: "cancel" | "retry",
+    kind: "cancel" | "retry" | "erase",
     given: string | CommandFilter,
     given2: FilterOptions & { readonly input?: unknown } = {},
   ): Promise<string | FilterResult> {
@@ -418,6 +435,21 @@ export function createClient(options: ClientOptions): Client {
     if (problem.type === unknown) return "unknown";
     if (typeof problem.document.result === "string") return problem.document.result;
     throw problem;
+  }
+
+  async function onDeadLetters(
+    kind: "retry" | "drop",
+    filter: DeadLetterFilter,
+    options: object,
+  ): Promise<FilterResult> {
+    const body = { filter: filterOf(filter), ...options };
+    const ask: Ask = { method: "POST", body, waitMs: bulkMs };
+    const { dryRun: _, ...result } = await read<FilterResult & { dryRun: boolean }>(
+      `Cannot ${kind} dead letters`,
+      `dead-letters/${kind}`,
+      ask,
+    );
+    return result;
   }
 
   async function list(filter: CommandFilter = {}, { limit, cursor }: ListOptions = {}): Promise<CommandList> {
@@ -480,6 +512,14 @@ export function createClient(options: ClientOptions): Client {
       return (await read<{ events: RecordedEvent[] }>("Cannot read stream", path, ask)).events;
     },
     eventStatus: (id) => readOne("Cannot read event", `events/${id}`, id),
+    erase: (id) => act("erase", id) as Promise<EraseResult>,
+    subscriptions: async () =>
+      (await read<{ subscriptions: SubscriptionState[] }>("Cannot read subscriptions", "subscriptions")).subscriptions,
+    deadLetters: (filter = {}, { limit, cursor } = {}) =>
+      read("Cannot list dead letters", "dead-letters", { query: { ...filterOf(filter), limit, cursor } }),
+    deadLetter: (id) => readOne("Cannot read dead letter", `dead-letters/${id}`, id),
+    retryDeadLetters: (filter, { dryRun, perSecond } = {}) => onDeadLetters("retry", filter, { dryRun, perSecond }),
+    dropDeadLetters: (filter, { dryRun } = {}) => onDeadLetters("drop", filter, { dryRun }),
   };
 }
 

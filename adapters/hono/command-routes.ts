@@ -152,6 +152,20 @@ export function commandRoutes(orchestrator: Orchestrator): AnyRoute[] {
         }
       },
     }),
+    route({
+      method: "POST",
+      path: "/commands/:id/erase",
+      scope: "admin",
+      summary: "Erase what a finished command tells of a person; that it was stays",
+      params: idParams,
+      body: nothing,
+      answers: { 200: { description: "Input, output, errors and who wanted it are gone", schema: acted } },
+      async handle({ c, principal, params: { id } }: IdCall) {
+        const result = await orchestrator.erase(id, { by: principal.name });
+        // Of a retry it is the reason for a refusal.
+        return c.json({ id, result: result === "erased" ? result : acceptable(result) });
+      },
+    }),
   ];
 }
 
@@ -194,6 +208,8 @@ function acceptable(result: string): string {
   const reasons: Record<string, string> = {
     finished: "It has finished",
     unfinished: "It has not finished",
+    waiting: "It, or a hook command of it, has not finished: cancel it first",
+    running: "It, or a hook command of it, is running: cancel it first",
     erased: "Its input was erased: send another one",
   };
   const detail = reasons[result];

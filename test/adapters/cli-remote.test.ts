@@ -267,6 +267,8 @@ test("cancel and retry take ids, or a filter, and the record names the token's p
   expect(await run(["retry", "--correlation", "order-1", "--dry-run"])).toMatchObject({
     stdout: "Would retry 1 command\n",
   });
+  expect(await run(["erase", failed.id, "--yes"])).toMatchObject({ code: 0 });
+  expect(await run(["retry", failed.id])).toMatchObject({ code: 5, stdout: expect.stringContaining("erased") });
   expect(await json(["retry", failed.id, "--input", '{"to": "Ada"}'])).toEqual({ results: { [failed.id]: "retried" } });
   expect(await orchestrator.waitFor(failed.id)).toMatchObject({ status: "succeeded" });
   const acts = await orchestrator.acts();
@@ -404,7 +406,6 @@ test.each<[string[], string, Record<string, string>?]>([
     ["doctor", "--url", "http://localhost"],
     'Cannot examine the database: there is no option "--url", since this is not',
   ],
-  [["erase", unknownId, "--token", token], "it needs a database, pass --database"],
   [["work", "x.js", "--url", "http://localhost"], "Cannot work: there is no option"],
   [["sql", "--url", "http://localhost"], "since this is not done over HTTP"],
   [["migrate"], "Cannot open a database: neither --database nor DATABASE_URL says which; this is not done over HTTP"],

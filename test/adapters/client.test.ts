@@ -353,6 +353,26 @@ test("asking and acting answer as the orchestrator does", async () => {
   expect(await client.cancel({ name: "never" })).toMatchObject({ count: dry.count });
 });
 
+test("what ended badly is listed, retried, dropped and erased", async () => {
+  const client = connect();
+  const { id } = await client.push(fail());
+  expect(await client.waitFor(id, { timeoutMs: 30_000 })).toMatchObject({ status: "failed" });
+  expect((await client.deadLetters({ queue: "default" })).commands[0]).toMatchObject({
+    id,
+    finishedAt: expect.any(Date),
+  });
+  expect(await client.deadLetter(id)).toMatchObject({ name: "fail", trail: [{ attempt: 1 }] });
+  expect(await client.deadLetter(crypto.randomUUID())).toBeUndefined();
+  const { count } = await client.retryDeadLetters({ queue: "default" }, { dryRun: true });
+  expect(await client.retryDeadLetters({ queue: "default" }, { perSecond: 1_000 })).toMatchObject({ count });
+  expect(await client.waitFor(id, { timeoutMs: 30_000 })).toMatchObject({ status: "failed" });
+  expect(await client.erase(id)).toBe("erased");
+  expect(await client.erase(crypto.randomUUID())).toBe("unknown");
+  expect((await client.dropDeadLetters({ queue: "default" })).count).toBeGreaterThan(0);
+  expect(await client.get(id)).toBeUndefined();
+  expect(await client.subscriptions()).toEqual([]);
+});
+
 test("events are published, appended with an expected version, and read", async () => {
   const client = connect();
   await expect(client.publish(happened({ what: "x" }, { id: crypto.randomUUID() }))).rejects.toThrow("idempotencyKey");

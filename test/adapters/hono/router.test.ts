@@ -247,6 +247,16 @@ describe("acts", () => {
     for (const act of ["cancel", "retry"]) expect((await ask(`POST /commands/${unknownId}/${act}`)).status).toBe(404);
   });
 
+  test("erase what has finished, and nothing else", async () => {
+    const id = await waiting();
+    expect((await ask(`POST /commands/${id}/erase`, { scope: "admin" })).status).toBe(409);
+    await ask(`POST /commands/${id}/cancel`);
+    const erased = await ask(`POST /commands/${id}/erase`, { scope: "admin" });
+    expect([erased.status, erased.json]).toEqual([200, { id, result: "erased" }]);
+    expect((await ask(`GET /commands/${id}`)).json.input).toBeUndefined();
+    expect((await ask(`POST /commands/${unknownId}/erase`)).status).toBe(404);
+  });
+
   test("retry with an input that the schema refuses says where", async () => {
     const id = await finished({ name: "add", input: { a: 1 } });
     const { status, json } = await ask(`POST /commands/${id}/retry`, { body: { input: { a: "x" } } });
