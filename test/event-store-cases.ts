@@ -608,26 +608,6 @@ export const eventStoreCases: readonly Case[] = [
     await eventually("somebody has it", async () => (await holder()) !== undefined);
   }),
 
-  scenario("several readers that hear of one event all get it at once", async (scene) => {
-    const { counted, name } = eventsOf(scene);
-    const got = upTo(4).map(() => 0);
-    const orchestrator = scene.orchestrator([]);
-    const readers = got.map((_, place) =>
-      readerOf(scene, orchestrator, {
-        name: `${name}-${place}`,
-        handle(events) {
-          got[place] = numbersOf(events).at(-1) ?? 0;
-        },
-      }),
-    );
-    await Promise.all(readers.map(({ started }) => started));
-    // Nobody's poll comes within the time that is waited.
-    for (const n of upTo(40)) {
-      await orchestrator.publish(counted({ n }));
-      await eventually(`all have event ${n}`, () => got.every((last) => last === n));
-    }
-  }),
-
   scenario("readAll() shows what was published before it, whoever is placing that", async (scene) => {
     const { counted, topics } = eventsOf(scene);
     const { publish, readAll } = scene.orchestrator([]);
