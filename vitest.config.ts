@@ -21,8 +21,8 @@ export default defineConfig({
     globalSetup: ["test/server.ts"],
     reporters: ["default", "./test/reporter.ts"],
     sequence: { sequencer: LongestFirst },
-    // The server and its clients share the processors: more files at once only make each other slow.
-    maxWorkers: 2,
+    // On two processors: most of a test is waiting, for leases to end and polls to come; more only make each other slow.
+    maxWorkers: 3,
     // For machines that are slower than anybody would expect; nothing waits for it where all is well.
     testTimeout: 60_000,
     hookTimeout: 60_000,
