@@ -43,7 +43,13 @@ function says(explanation: Explanation, pattern: RegExp): void {
 async function abandon(scene: Scene, leaseMs: number): Promise<void> {
   const lanes = JSON.stringify([{ queue: scene.queue, priority: 5, mark_at: "-infinity" }]);
   const claim = "select id from orchestratum.claim('gone', $1::text::json, 10, 8000000, $2::int, 9)";
-  await scene.ground.driver.query(claim, [lanes, leaseMs]);
+  // The lease before may have a moment left.
+  for (let looks = 0; looks < 1_000; looks++) {
+    if ((await scene.ground.driver.query<{ id: string | null }>(claim, [lanes, leaseMs])).some(({ id }) => id !== null))
+      return;
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+  throw new Error("There is nothing to claim");
 }
 
 /** A worker of one slot, which is taken until `release.give()`. */
