@@ -139,7 +139,7 @@ export const signedCallCases: readonly Case[] = [
         ],
         "the trails",
       );
-      truth(trails[0]?.[0]?.stack?.includes("signed-call-cases"), "the stack is that of the endpoint");
+      truth(trails[0]?.[0]?.stack?.includes("TypeError: no 1"), "the stack is that of the endpoint");
       same((await get(pushed[3].id))?.attempt, 1, "the attempts of what was snoozed");
     },
   ),
