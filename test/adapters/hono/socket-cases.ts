@@ -144,8 +144,9 @@ export function socketCases(
       const before = await count();
       await new Promise((resolve) => setTimeout(resolve, 3_000));
       const during = (await count()) - before;
-      expect(during).toBeGreaterThanOrEqual(2);
-      expect(during).toBeLessThanOrEqual(4);
+      // Three on a machine at rest. One for each that watches would be a hundred.
+      expect(during).toBeGreaterThanOrEqual(1);
+      expect(during).toBeLessThanOrEqual(8);
       if (!noticesLeaving) return;
       for (const controller of leaving.splice(0)) controller.abort();
       // All of them may be opened again: nothing of those that left has stayed.
@@ -229,8 +230,9 @@ export function socketCases(
       const before = await count();
       await new Promise((resolve) => setTimeout(resolve, 3_000));
       const during = (await count()) - before;
-      expect(during).toBeGreaterThanOrEqual(2);
-      expect(during).toBeLessThanOrEqual(4);
+      // Three on a machine at rest. One for each that watches would be a hundred.
+      expect(during).toBeGreaterThanOrEqual(1);
+      expect(during).toBeLessThanOrEqual(8);
     });
   });
 
