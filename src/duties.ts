@@ -30,8 +30,8 @@ export interface DutiesOptions {
   readonly rescan: (queue: string) => Promise<Rescan>;
   /** How far behind the clock statistics stay: what a handler's transaction ends may appear that late, in ms. */
   readonly statisticsLagMs: number;
-  /** How long retention and statistics rest while nothing ends here, in ms: a database that is left alone may sleep. */
-  readonly statisticsRestMs: number;
+  /** How long a duty rests while nothing is made for it here, in ms: a database that is left alone may sleep. */
+  readonly restMs: number;
   /** How many commands this worker has ended. */
   readonly ended: () => number;
   /**
@@ -48,18 +48,25 @@ export interface Rescan {
   readonly ms: number;
 }
 
+/** What a run of a duty came to. */
+interface Done {
+  /** In how many ms it is due again. */
+  readonly nextMs: number;
+  /** Nothing was left to do, but for what is made from now on. @default false */
+  readonly quiet?: boolean;
+}
+
 interface Duty {
   readonly name: string;
   /** Whether it is to be done at all at present. */
   wanted: boolean;
   /** When this worker next asks for it. */
   askAt: number;
-  /** Whether there can be nothing to do: asked instead of the database. @default never */
-  rests?(): boolean;
-  /** Somebody else has just done it, or does: it rests here as if there had been nothing to do. */
-  rest?(): void;
-  /** Does it, and answers in how many ms it is due again. */
-  run(): Promise<number>;
+  /** How much this worker has made so far of what the duty is there for. Without it, it never rests. */
+  made?(): number;
+  /** Since when there is nothing to do, and how much this worker had made by then. */
+  quiet?: { readonly since: number; readonly made: number | undefined } | undefined;
+  run(): Promise<Done>;
 }
 
 interface TakenRow {
@@ -75,7 +82,6 @@ interface FoldRow {
   readonly later: boolean;
 }
 
-const never = Number.POSITIVE_INFINITY;
 const leaseMs = 60_000;
 const minRescanMs = 1_000;
 /** Not longer, whatever a rescan took: what it alone would find waits that long. */
@@ -100,45 +106,25 @@ export function createDuties(options: DutiesOptions): Duties {
   let stopped = false;
 
   const duties = new Map<string, Duty>();
-  duties.set("retention", retention());
-  duties.set("statistics", statistics());
-  duties.set("events", events());
+  const add = (duty: Omit<Duty, "askAt">) => void duties.set(duty.name, { ...duty, askAt: clock.now() });
+  add({ name: "retention", wanted: true, made: options.ended, run: retain });
+  add({ name: "statistics", wanted: true, made: options.ended, run: fold });
+  // Who publishes need not be a worker.
+  add({ name: "events", wanted: true, made: () => 0, run: placeEvents });
   for (const queue of options.once ? [] : options.queues) {
-    const duty: Duty = {
+    add({
       name: `rescan ${queue}`,
       wanted: false,
-      askAt: clock.now(),
       async run() {
-        duty.wanted = false;
+        this.wanted = false;
         const { result, ms } = await options.rescan(queue);
-        if (result !== "nothing") duty.wanted = true;
-        return Math.min(Math.max(minRescanMs, ms / options.rescanBudget), maxRescanMs);
+        if (result !== "nothing") this.wanted = true;
+        return { nextMs: Math.min(Math.max(minRescanMs, ms / options.rescanBudget), maxRescanMs) };
       },
-    };
-    duties.set(duty.name, duty);
+    });
   }
 
-  function retention(): Duty {
-    let quiet: { since: number; ended: number } | undefined;
-    return {
-      name: "retention",
-      wanted: true,
-      askAt: clock.now(),
-      rests: () =>
-        quiet !== undefined && options.ended() === quiet.ended && clock.now() < quiet.since + options.statisticsRestMs,
-      rest() {
-        quiet = { since: clock.now(), ended: options.ended() };
-      },
-      async run() {
-        const ended = options.ended();
-        const nextMs = await retain();
-        quiet = { since: clock.now(), ended };
-        return nextMs;
-      },
-    };
-  }
-
-  async function retain(): Promise<number> {
+  async function retain(): Promise<Done> {
     // First: without the right to empty history, the rest of this fails.
     await database.run("forgetWorkers", []);
     const [turn] = await database.run<{ turn_ms: number }>("historyTurn", []);
@@ -150,34 +136,21 @@ export function createDuties(options: DutiesOptions): Duties {
     for (const { slot, oldest } of await database.run<{ slot: number; oldest: string }>("overdueHistory", [])) {
       report({ type: "history_overdue", slot, oldest });
     }
-    return Math.min(Math.max((turn?.turn_ms ?? 0) / 8, 60_000), 3_600_000);
+    return { nextMs: Math.min(Math.max((turn?.turn_ms ?? 0) / 8, 60_000), 3_600_000), quiet: true };
   }
 
   /** Events get their positions where nobody reads, and go where their retention is over. */
-  function events(): Duty {
-    let quietSince: number | undefined;
-    return {
-      name: "events",
-      wanted: true,
-      askAt: clock.now(),
-      rests: () => quietSince !== undefined && clock.now() < quietSince + options.statisticsRestMs,
-      rest() {
-        quietSince = clock.now();
-      },
-      async run() {
-        const startedAt = clock.now();
-        let placed = 0;
-        while (!stopped && clock.now() < startedAt + maxFoldMs) {
-          const [row] = await database.run<{ placed: number }>("sequenceEvents", [placeAtOnce]);
-          placed += row?.placed ?? 0;
-          if ((row?.placed ?? 0) < placeAtOnce) break;
-        }
-        quietSince = placed === 0 ? clock.now() : undefined;
-        const [turn] = await database.run<{ turn_ms: number | null }>("eventsTurn", []);
-        if (turn?.turn_ms !== null) await expireEvents();
-        return placed === 0 ? quietPlaceEveryMs : placeEveryMs;
-      },
-    };
+  async function placeEvents(): Promise<Done> {
+    const startedAt = clock.now();
+    let placed = 0;
+    while (!stopped && clock.now() < startedAt + maxFoldMs) {
+      const [row] = await database.run<{ placed: number }>("sequenceEvents", [placeAtOnce]);
+      placed += row?.placed ?? 0;
+      if ((row?.placed ?? 0) < placeAtOnce) break;
+    }
+    const [turn] = await database.run<{ turn_ms: number | null }>("eventsTurn", []);
+    if (turn?.turn_ms !== null) await expireEvents();
+    return placed === 0 ? { nextMs: quietPlaceEveryMs, quiet: true } : { nextMs: placeEveryMs };
   }
 
   async function expireEvents(): Promise<void> {
@@ -190,29 +163,19 @@ export function createDuties(options: DutiesOptions): Duties {
     }
   }
 
-  function statistics(): Duty {
-    /** When all was counted that had ended, and how many had ended here by then. */
-    let quiet: { since: number; ended: number } | undefined;
-    return {
-      name: "statistics",
-      wanted: true,
-      askAt: clock.now(),
-      rests: () =>
-        quiet !== undefined && options.ended() === quiet.ended && clock.now() < quiet.since + options.statisticsRestMs,
-      rest() {
-        quiet = { since: clock.now(), ended: options.ended() };
-      },
-      async run() {
-        const ended = options.ended();
-        const startedAt = clock.now();
-        for (;;) {
-          const [step] = await database.run<FoldRow>("foldHistory", [options.statisticsLagMs]);
-          if (step?.more && !stopped && clock.now() < startedAt + maxFoldMs) continue;
-          quiet = step && !step.more && !step.later ? { since: clock.now(), ended } : undefined;
-          return step?.more ? 0 : quiet ? quietFoldEveryMs : foldEveryMs;
-        }
-      },
-    };
+  async function fold(): Promise<Done> {
+    const startedAt = clock.now();
+    for (;;) {
+      const [step] = await database.run<FoldRow>("foldHistory", [options.statisticsLagMs]);
+      if (step?.more && !stopped && clock.now() < startedAt + maxFoldMs) continue;
+      if (!step || step.more) return { nextMs: 0 };
+      return step.later ? { nextMs: foldEveryMs } : { nextMs: quietFoldEveryMs, quiet: true };
+    }
+  }
+
+  /** Whether there can be nothing to do: asked instead of the database, which is left asleep. */
+  function rests({ made, quiet }: Duty): boolean {
+    return made !== undefined && made() === quiet?.made && clock.now() < quiet.since + options.restMs;
   }
 
   async function register(): Promise<void> {
@@ -220,8 +183,7 @@ export function createDuties(options: DutiesOptions): Duties {
   }
 
   async function loop(): Promise<void> {
-    // Once: they were registered before, most likely; what is not is found out by asking.
-    for (let attempt = 1; !stopped && !options.once; attempt++) {
+    for (let attempt = 1; !stopped; attempt++) {
       try {
         await register();
         break;
@@ -230,57 +192,79 @@ export function createDuties(options: DutiesOptions): Duties {
         await wakeup.sleep(repeatDelayMs(clock, attempt, 5_000));
       }
     }
-    let rounds = 0;
     for (let attempt = 0; !stopped; ) {
       const now = clock.now();
       const wanted = [...duties.values()].filter((duty) => duty.wanted);
-      for (const duty of wanted) if (duty.askAt <= now && duty.rests?.()) duty.askAt = now + foldEveryMs;
+      for (const duty of wanted) if (duty.askAt <= now && rests(duty)) duty.askAt = now + foldEveryMs;
       const askAt = Math.min(...wanted.map((duty) => duty.askAt));
-      if (options.once && askAt === never) return;
       if (askAt > now) {
         await wakeup.sleep(askAt - now);
         continue;
       }
       try {
         const due = wanted.filter((duty) => duty.askAt <= now);
-        const names = due.map((duty) => duty.name);
         for (const duty of due) duty.askAt = now + askAgainMs;
-        const rows = await database.run<TakenRow>("takeDuty", [worker, JSON.stringify(names), leaseMs]);
-        const asked = clock.now();
-        for (const row of rows) {
-          const duty = duties.get(row.name);
-          // Not at once again, or two workers that are due together ask in turns as fast as they can.
-          if (!duty || row.taken) continue;
-          duty.askAt = asked + Math.max(row.due_in_ms, 50) * (1 + clock.random() / 10);
-          if (row.due_in_ms > longDoneMs) duty.rest?.();
-        }
-        if (rows.length < names.length) await register();
-        for (const row of rows) {
-          if (!row.taken) continue;
-          if (stopped) await database.run("returnDuty", [worker, row.name, row.fence]);
-          else await perform(duties.get(row.name) as Duty, row.fence);
-        }
+        await ask(due);
         attempt = 0;
-        if (!options.once) continue;
-        // One is leased a call. What is somebody else's at this moment is done there.
-        const isDone = rows.length === names.length && !rows.some((row) => row.taken);
-        if (isDone || ++rounds > 2 * duties.size) return;
-        for (const duty of due) duty.askAt = rows.some((row) => row.taken && row.name === duty.name) ? never : now;
       } catch (error) {
         if (stopped) return;
         report({ type: "database_trouble", operation: "takeDuty", error, attempt: ++attempt });
-        if (options.once) return;
         await wakeup.sleep(repeatDelayMs(clock, attempt, 5_000));
       }
     }
   }
 
+  /** Each that is due, one after the other: what is somebody else's at this moment is done there. */
+  async function runOnce(): Promise<void> {
+    try {
+      const left = new Set(duties.values());
+      while (left.size > 0 && !stopped) {
+        const performed = await ask([...left]);
+        if (!performed) return;
+        left.delete(performed);
+      }
+    } catch (error) {
+      if (!stopped) report({ type: "database_trouble", operation: "takeDuty", error, attempt: 1 });
+    }
+  }
+
+  /** Leases one that is due of these, if any is, and performs it. */
+  async function ask(due: readonly Duty[]): Promise<Duty | undefined> {
+    const take = () =>
+      database.run<TakenRow>("takeDuty", [worker, JSON.stringify(due.map(({ name }) => name)), leaseMs]);
+    let rows = await take();
+    if (rows.length < due.length) {
+      await register();
+      if (!rows.some((row) => row.taken)) rows = await take();
+    }
+    const asked = clock.now();
+    let taken: TakenRow | undefined;
+    for (const row of rows) {
+      const duty = duties.get(row.name) as Duty;
+      if (row.taken) taken = row;
+      else {
+        // Not at once again, or two workers that are due together ask in turns as fast as they can.
+        duty.askAt = asked + Math.max(row.due_in_ms, 50) * (1 + clock.random() / 10);
+        // Somebody else has just done it, or does: it rests here as if there had been nothing to do.
+        if (row.due_in_ms > longDoneMs) duty.quiet = { since: asked, made: duty.made?.() };
+      }
+    }
+    if (!taken) return undefined;
+    const duty = duties.get(taken.name) as Duty;
+    if (stopped) await database.run("returnDuty", [worker, duty.name, taken.fence]);
+    else await perform(duty, taken.fence);
+    return duty;
+  }
+
   async function perform(duty: Duty, fence: number): Promise<void> {
     const startedAt = clock.now();
+    const made = duty.made?.();
     let nextMs: number;
     let failure: unknown;
     try {
-      nextMs = await duty.run();
+      const done = await duty.run();
+      nextMs = done.nextMs;
+      duty.quiet = done.quiet ? { since: clock.now(), made } : undefined;
     } catch (error) {
       failure = error;
       duty.wanted = true;
@@ -300,7 +284,7 @@ export function createDuties(options: DutiesOptions): Duties {
     duty.askAt = clock.now() + nextMs;
   }
 
-  const done = loop();
+  const done = options.once ? runOnce() : loop();
   return {
     done,
     worked(queue) {

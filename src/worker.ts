@@ -453,7 +453,7 @@ export function createWorker(
           wakeup.raise();
         }),
       statisticsLagMs: Math.max(leaseMs, minStatisticsLagMs),
-      statisticsRestMs: Math.max(settings.idlePollMs, minStatisticsLagMs),
+      restMs: Math.max(settings.idlePollMs, minStatisticsLagMs),
       ended: () => runner.counts.succeeded + runner.counts.failed + runner.counts.cancelled,
       once: budget !== undefined,
     });

@@ -214,6 +214,28 @@ export const tickCases: readonly Case[] = [
     );
   }),
 
+  scenario(
+    "tick() does not wait for a duty that is due later, while it does the one that is due now",
+    async (scene) => {
+      const job = defineCommand(scene.define({ name: "job" }));
+      const { tick } = watched(scene, [job.handle(() => {})]);
+      await tick();
+      const dueAt = (next: string, names: string) =>
+        scene.ground.driver.query(
+          `update orchestratum.duty set next_run_at = ${next}, lease_ends_at = null where name ${names}`,
+          [],
+        );
+      await dueAt("clock_timestamp() + interval '1 hour'", "<> 'retention'");
+      await dueAt("'-infinity'", "= 'retention'");
+      scene.observations.length = 0;
+      const began = performance.now();
+      await tick({ maxMs: 5 * minute });
+      truth(performance.now() - began < minute / 2, "it came back when all was done");
+      const done = scene.seen("duty_finished").map(({ duty }) => duty);
+      same(done.includes("retention"), true, "the one that was due");
+    },
+  ),
+
   scenario("tick() beside others runs each command once", async (scene) => {
     const job = defineCommand(scene.define({ name: "job", input: v.number() }));
     const runs = new Map<number, number>();
