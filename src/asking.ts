@@ -1,12 +1,11 @@
 /** What may be asked of commands, beside `get`, `waitFor` and `counts`. */
 import type { Database } from "./database.ts";
 import type { CommandFilter } from "./filter.ts";
-import { shown } from "./limits.ts";
 import { type CommandList, type ListOptions, listPage } from "./list.ts";
 import type { CommandProgress, ProgressOptions, Watcher } from "./progress.ts";
 import { readTimeline, type Timeline } from "./timeline.ts";
 import { type CommandTree, readTree } from "./tree.ts";
-import { isUuid } from "./uuid.ts";
+import { requireId } from "./uuid.ts";
 
 export interface Asking {
   /**
@@ -45,6 +44,6 @@ export function createAsking(database: Database, watcher: Watcher): Asking {
 }
 
 function idOf(attempt: string, id: unknown): string {
-  if (!isUuid(id)) throw new TypeError(`${attempt}: an id is a UUID, got ${shown(id)}`);
+  requireId(attempt, id);
   return id.toLowerCase();
 }

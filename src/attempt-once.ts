@@ -1,10 +1,9 @@
 /** One attempt of a handler without a lease: for whoever runs it at once, and for calls that come signed from a worker. */
-import { chainOf } from "./chain.ts";
 import type { Clock } from "./clock.ts";
 import { type Execution, type ExecutionResult, execute } from "./execute.ts";
 import type { Handler, Logger } from "./handler.ts";
 import { toJson } from "./json.ts";
-import { AttemptAbortedError } from "./lease.ts";
+import { AttemptAbortedError, observed } from "./lease.ts";
 import { maxProgressBytes } from "./limits.ts";
 import type { Observer } from "./observation.ts";
 import { formatIssues } from "./validate.ts";
@@ -40,21 +39,8 @@ export async function attemptOnce(
   const controller = new AbortController();
   const log =
     (level: keyof Logger): Logger[keyof Logger] =>
-    (message, fields) => {
-      const { id, name, queue, fence } = facts;
-      report({
-        type: "log",
-        level,
-        message,
-        ...(fields ? { fields } : {}),
-        id,
-        name,
-        queue,
-        fence,
-        attempt: facts.attempt,
-        chain: chainOf(id, execution.metadata),
-      });
-    };
+    (message, fields) =>
+      report({ type: "log", level, message, ...(fields ? { fields } : {}), ...observed(execution) });
   let over = false;
   let reason: AttemptAbortedError | undefined;
   const abort = (error: AttemptAbortedError): AttemptAbortedError => {

@@ -9,7 +9,7 @@ import type { CommandId } from "./command.ts";
 import type { AnyContract } from "./define-command.ts";
 import { encodeInput } from "./encode-command.ts";
 import type { CommandFilter } from "./filter.ts";
-import { type CommandStatus, getCommands } from "./get.ts";
+import { deadStatuses, finalStatuses, getCommands, liveStatuses } from "./get.ts";
 import { type Due, everyQueue } from "./hints.ts";
 import {
   maxBatchCommands,
@@ -19,11 +19,12 @@ import {
   requireMs,
   requireName,
   requireQueue,
+  requireStoredText,
   requireTime,
   shown,
 } from "./limits.ts";
 import { parseTime } from "./outcome.ts";
-import { isUuid } from "./uuid.ts";
+import { requireId } from "./uuid.ts";
 import { pause } from "./wakeup.ts";
 
 export interface ActOptions {
@@ -173,9 +174,7 @@ export interface ControlParts extends QuestionParts {
   readonly contractOf: (name: string, version: number) => AnyContract | undefined;
 }
 
-const liveStatuses: readonly CommandStatus[] = ["scheduled", "pending", "running"];
-const finalStatuses: readonly CommandStatus[] = ["failed", "timed_out", "not_found", "cancelled", "succeeded"];
-const badStatuses: readonly CommandStatus[] = ["failed", "timed_out", "not_found"];
+const maxByLength = 200;
 
 interface QueueRow {
   readonly queue: string;
@@ -241,7 +240,7 @@ export function createControl(parts: ControlParts): Control {
       const change = {
         attempt,
         allowed: finalStatuses,
-        usual: badStatuses,
+        usual: deadStatuses,
         apply: (ids: readonly string[], target: string) => send(ids, null, target),
         done: ["retried"] as const,
         maxPasses: 1,
@@ -409,7 +408,7 @@ export function isFilter(attempt: string, given: unknown): given is CommandFilte
 
 export function idsOf(attempt: string, given: unknown): readonly CommandId[] {
   const ids: readonly unknown[] = Array.isArray(given) ? given : [given];
-  for (const id of ids) if (!isUuid(id)) throw new TypeError(`${attempt}: an id is a UUID, got ${shown(id)}`);
+  for (const id of ids) requireId(attempt, id);
   return ids as readonly CommandId[];
 }
 
@@ -419,14 +418,7 @@ function answer<Result>(given: unknown, results: Map<string, Result>): Result | 
 }
 
 export function requireBy(attempt: string, by: unknown): void {
-  if (by === undefined) return;
-  if (typeof by !== "string") throw new TypeError(`${attempt}: by must be a string, got ${shown(by)}`);
-  if (by.length < 1 || by.length > 200) {
-    throw new RangeError(`${attempt}: by must have 1 to 200 characters, got ${by.length}`);
-  }
-  if (!by.isWellFormed() || by.includes("\0")) {
-    throw new RangeError(`${attempt}: by must be well-formed Unicode without NUL, got ${shown(by)}`);
-  }
+  if (by !== undefined) requireStoredText(attempt, "by", by, maxByLength);
 }
 
 function dueOf(attempt: string, when: unknown): { due_at: string } | { delay_ms: number } {

@@ -2,7 +2,7 @@
  * The database as the rest of the core uses it: statements by name, each with a deadline, and errors told apart by
  * what they mean for the caller.
  */
-import type { Clock, Timer } from "./clock.ts";
+import type { Clock } from "./clock.ts";
 import type { Driver, Param, Queryable } from "./driver.ts";
 import type { Observer } from "./observation.ts";
 import { schemaSql } from "./schema-name.ts";
@@ -28,8 +28,8 @@ export interface RunOptions {
   readonly db?: Queryable | undefined;
   /** @default 30_000 */
   readonly deadlineMs?: number;
-  /** Gives the statement up, with the signal's reason. */
-  readonly signal?: AbortSignal | undefined;
+  /** Whoever aborts it gives the statement up, with that reason; the deadline does. @default one of the statement's own */
+  readonly controller?: AbortController | undefined;
 }
 
 /** A database for somebody who ends one day, and leaves no statement behind. */
@@ -42,7 +42,7 @@ export interface OwnDatabase extends Database {
 }
 
 export function ownDatabase(database: Database, clock: Clock): OwnDatabase {
-  // A signal each: platforms take one that more than ten listen to for a leak.
+  // A controller each: platforms take a signal that more than ten listen to for a leak.
   const open = new Map<Promise<unknown>, AbortController>();
   let ended: { readonly reason: Error } | undefined;
   return {
@@ -50,7 +50,7 @@ export function ownDatabase(database: Database, clock: Clock): OwnDatabase {
     run<Row>(statement: Statement, params: readonly Param[], options?: RunOptions): Promise<Row[]> {
       const controller = new AbortController();
       if (ended) controller.abort(ended.reason);
-      const running = database.run<Row>(statement, params, { ...options, signal: controller.signal });
+      const running = database.run<Row>(statement, params, { ...options, controller });
       open.set(running, controller);
       const settled = () => void open.delete(running);
       running.then(settled, settled);
@@ -99,38 +99,28 @@ export function createDatabase(driver: Driver, schema: string, clock: Clock, rep
     driver,
     schema,
     async run<Row>(statement: Statement, params: readonly Param[], options: RunOptions = {}): Promise<Row[]> {
-      const deadlineMs = options.deadlineMs ?? defaultDeadlineMs;
-      const { signal } = options;
-      signal?.throwIfAborted();
-      const controller = new AbortController();
+      const { db = driver, deadlineMs = defaultDeadlineMs, controller = new AbortController() } = options;
+      const { signal } = controller;
+      signal.throwIfAborted();
       const text = textOf(statement);
-      let timer: Timer | undefined;
-      let giveUp = (): void => {};
-      const late = new Promise<never>((_, reject) => {
-        giveUp = () => {
-          reject(signal?.reason);
-          controller.abort(signal?.reason);
-        };
-        signal?.addEventListener("abort", giveUp, { once: true });
-        timer = clock.after(deadlineMs, () => {
-          const error = new DatabaseUnresponsiveError(
+      // Listens before the driver does: what gave the statement up is the answer, not what the driver makes of it.
+      const givenUp = new Promise<never>((_, reject) => {
+        signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+      });
+      const timer = clock.after(deadlineMs, () => {
+        report({ type: "database_unresponsive", operation: statement, afterMs: deadlineMs });
+        controller.abort(
+          new DatabaseUnresponsiveError(
             `Cannot run ${statement}: the database "${driver.name}" did not answer within ${deadlineMs} ms`,
-          );
-          report({ type: "database_unresponsive", operation: statement, afterMs: deadlineMs });
-          reject(error);
-          controller.abort(error);
-        });
+          ),
+        );
       });
       try {
-        return await Promise.race([
-          (options.db ?? driver).query<Row>(text, params, { signal: controller.signal }),
-          late,
-        ]);
+        return await Promise.race([db.query<Row>(text, params, { signal }), givenUp]);
       } catch (error) {
         throw isMissing(error) ? notMigrated(schema, error) : error;
       } finally {
-        timer?.cancel();
-        signal?.removeEventListener("abort", giveUp);
+        timer.cancel();
       }
     },
   };

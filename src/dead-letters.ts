@@ -7,11 +7,11 @@ import { askAgain, type QuestionParts } from "./ask-again.ts";
 import { changeByFilter, type FilterOptions, type FilterResult } from "./by-filter.ts";
 import { type ActOptions, idsOf, isFilter, type RetryResult, requireBy } from "./control.ts";
 import type { CommandFilter } from "./filter.ts";
-import { type CommandSnapshot, type CommandStatus, getCommands } from "./get.ts";
+import { type CommandSnapshot, type CommandStatus, deadStatuses, getCommands } from "./get.ts";
 import { shown } from "./limits.ts";
 import { type CommandList, type ListOptions, listPage } from "./list.ts";
 import { deliveryPrefix, requireSubscriptionName } from "./subscribe.ts";
-import { isUuid } from "./uuid.ts";
+import { requireId } from "./uuid.ts";
 import { pause } from "./wakeup.ts";
 
 /** How dead letters ended. */
@@ -72,7 +72,6 @@ export interface DeadLetters {
   dropDeadLetters(filter: DeadLetterFilter, options?: ActOptions & FilterOptions): Promise<FilterResult>;
 }
 
-const dead: readonly DeadStatus[] = ["failed", "timed_out", "not_found"];
 const maxPerSecond = 100_000;
 /** A paced retry goes in steps of this length, or of one command where that is longer. */
 const stepMs = 250;
@@ -101,9 +100,9 @@ export function createDeadLetters(parts: QuestionParts): DeadLetters {
     if (isFilter(attempt, given)) {
       const change = {
         attempt,
-        allowed: dead as readonly CommandStatus[],
-        usual: dead,
-        apply: (ids: readonly string[], target: string) => send(ids, target),
+        allowed: deadStatuses,
+        usual: deadStatuses,
+        apply: send,
         done: ["retried"] as const,
         maxPasses: 1,
       };
@@ -141,9 +140,9 @@ export function createDeadLetters(parts: QuestionParts): DeadLetters {
     if (isFilter(attempt, given)) {
       const change = {
         attempt,
-        allowed: dead as readonly CommandStatus[],
-        usual: dead,
-        apply: (ids: readonly string[], target: string) => send(ids, target),
+        allowed: deadStatuses,
+        usual: deadStatuses,
+        apply: send,
         done: ["dropped"] as const,
         maxPasses: 1,
       };
@@ -160,9 +159,9 @@ export function createDeadLetters(parts: QuestionParts): DeadLetters {
       return await listPage(database, meant, { limit, cursor, attempt });
     },
     async deadLetter(id) {
-      if (!isUuid(id)) throw new TypeError(`Cannot get dead letter: an id is a UUID, got ${shown(id)}`);
+      requireId("Cannot get dead letter", id);
       const command = (await getCommands([id], database)).get(id.toLowerCase());
-      return command && (dead as readonly string[]).includes(command.status) ? command : undefined;
+      return command && deadStatuses.includes(command.status) ? command : undefined;
     },
     retryDeadLetters: retry as DeadLetters["retryDeadLetters"],
     dropDeadLetters: drop as DeadLetters["dropDeadLetters"],
@@ -174,15 +173,15 @@ function commandFilter(attempt: string, filter: DeadLetterFilter): CommandFilter
   if (typeof filter !== "object" || filter === null) {
     throw new TypeError(`${attempt}: filter must be an object, got ${shown(filter)}`);
   }
-  const { subscription, status = dead, from = everSince, name, ...others } = filter;
+  const { subscription, status = deadStatuses, from = everSince, name, ...others } = filter;
   if (subscription !== undefined) {
     requireSubscriptionName(attempt, subscription);
     if (name !== undefined)
       throw new TypeError(`${attempt}: it has both subscription and name, of which it can have one`);
   }
-  for (const one of (Array.isArray(status) ? status : [status]) as readonly DeadStatus[]) {
-    if (dead.includes(one)) continue;
-    throw new RangeError(`${attempt}: filter.status must be one of ${dead.join(", ")}, got ${shown(one)}`);
+  for (const one of (Array.isArray(status) ? status : [status]) as readonly CommandStatus[]) {
+    if (deadStatuses.includes(one)) continue;
+    throw new RangeError(`${attempt}: filter.status must be one of ${deadStatuses.join(", ")}, got ${shown(one)}`);
   }
   return { ...others, status, from, name: subscription === undefined ? name : deliveryPrefix + subscription };
 }

@@ -2,6 +2,7 @@
  * From an event to what publish sends: the text of one JSON object. As with commands, everything that can be wrong is
  * found here, before any I/O, and the data is written down before its schema sees it.
  */
+import { encodeAll } from "./batch.ts";
 import type { Metadata } from "./command.ts";
 import { type AnyEventContract, isEventContract, isNewEvent, type NewEvent } from "./define-event.ts";
 import { encodeMetadata, issuesOf, isWalkable, merged } from "./encode-command.ts";
@@ -123,18 +124,8 @@ export async function encodeEvents(
   given: unknown,
   options: EncodeEventOptions = {},
 ): Promise<EncodedEvent[]> {
-  const list: unknown = Array.isArray(given) ? given : [given];
-  const encoding: (EncodedEvent | Promise<EncodedEvent>)[] = [];
-  try {
-    for (const event of list as NewEvent[]) encoding.push(encodeEvent(event, options));
-  } catch (error) {
-    // Those that answer later may be refused, too, and nobody waits for them any more.
-    for (const earlier of encoding) if (earlier instanceof Promise) earlier.catch(() => {});
-    throw error;
-  }
-  // Most schemas answer at once, and then there is nothing to wait for.
-  const isLate = encoding.some((one) => one instanceof Promise);
-  const encoded = isLate ? await Promise.all(encoding) : (encoding as EncodedEvent[]);
+  const list = (Array.isArray(given) ? given : [given]) as NewEvent[];
+  const encoded = await encodeAll(list, (event) => encodeEvent(event, options));
   const ids = new Set(encoded.map(({ id }) => id));
   if (ids.size < encoded.length) throw new TypeError(`${attempt}: two of the events have one id`);
   return encoded;

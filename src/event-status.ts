@@ -1,12 +1,11 @@
 /** What became of an event: its deliveries, and what they come to together. */
 import type { CommandId } from "./command.ts";
 import type { Database } from "./database.ts";
-import type { CommandStatus } from "./get.ts";
-import { shown } from "./limits.ts";
+import { type CommandStatus, deadStatuses } from "./get.ts";
 import { parseTime, type TrailEntry } from "./outcome.ts";
 import { readEvent } from "./read-event.ts";
 import type { RecordedEvent } from "./recorded-event.ts";
-import { isUuid } from "./uuid.ts";
+import { requireId } from "./uuid.ts";
 
 /** By which command a subscription got an event. */
 export interface DeliveryState {
@@ -51,12 +50,10 @@ interface DeliveryRow {
   readonly trail: string | null;
 }
 
-const deadStatuses: readonly CommandStatus[] = ["failed", "timed_out", "not_found"];
-
 export function createEventAsking(database: Database): EventAsking {
   return {
     async eventStatus(id) {
-      if (!isUuid(id)) throw new TypeError(`Cannot read event: an id is a UUID, got ${shown(id)}`);
+      requireId("Cannot read event", id);
       const event = await readEvent(database, id.toLowerCase());
       if (event === undefined) return undefined;
       const rows = await database.run<DeliveryRow>("eventDeliveries", [event.id]);

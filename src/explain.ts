@@ -3,9 +3,8 @@ import type { CommandId } from "./command.ts";
 import type { Database } from "./database.ts";
 import type { ErrorRecord } from "./failure.ts";
 import type { CommandStatus } from "./get.ts";
-import { shown } from "./limits.ts";
 import type { TrailEntry } from "./outcome.ts";
-import { isUuid } from "./uuid.ts";
+import { requireId } from "./uuid.ts";
 
 /**
  * What decides, for programs:
@@ -123,7 +122,7 @@ const aloneAfter = 2;
 export function createExplaining(database: Database): Explaining {
   return {
     async explain(id) {
-      if (!isUuid(id)) throw new TypeError(`Cannot explain command: an id is a UUID, got ${shown(id)}`);
+      requireId("Cannot explain command", id);
       const [row] = await database.run<ExplainRow>("explain", [id.toLowerCase()]);
       if (row === undefined) return undefined;
       const { cause, sentence, until, worker, workerSeen, ahead, error } = reasonOf(row);

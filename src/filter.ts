@@ -3,8 +3,8 @@
  * travels as one JSON text. History has indexes for time, parent and correlation id; whatever else is asked of it would
  * read all of it, so that needs a range of time.
  */
-import type { CommandStatus } from "./get.ts";
-import { requireName, requireQueue, requireTime, shown } from "./limits.ts";
+import { type CommandStatus, finalStatuses, liveStatuses } from "./get.ts";
+import { requireName, requireQueue, requireStoredText, requireTime, shown } from "./limits.ts";
 import { isUuid } from "./uuid.ts";
 
 /**
@@ -32,8 +32,6 @@ export interface CommandFilter {
   readonly hooks?: boolean | undefined;
 }
 
-const liveStatuses: readonly CommandStatus[] = ["scheduled", "pending", "running"];
-const finalStatuses: readonly CommandStatus[] = ["succeeded", "failed", "cancelled", "timed_out", "not_found"];
 const statuses: readonly CommandStatus[] = [...liveStatuses, ...finalStatuses];
 const keys = ["status", "queue", "name", "parentId", "correlationId", "from", "to", "errorText", "hooks"];
 const maxTextLength = 200;
@@ -59,13 +57,13 @@ export function encodeFilter(attempt: string, filter: CommandFilter): string {
   if (parentId !== undefined && !isUuid(parentId)) {
     throw new TypeError(`${attempt}: parentId must be a UUID, got ${shown(parentId)}`);
   }
-  if (correlationId !== undefined) requireText(attempt, "correlationId", correlationId);
+  if (correlationId !== undefined) requireStoredText(attempt, "correlationId", correlationId, maxTextLength);
   if (from !== undefined) requireTime(attempt, "from", from);
   if (to !== undefined) requireTime(attempt, "to", to);
   if (from !== undefined && to !== undefined && from.getTime() >= to.getTime()) {
     throw new RangeError(`${attempt}: from must lie before to, got ${from.toISOString()} and ${to.toISOString()}`);
   }
-  if (errorText !== undefined) requireText(attempt, "errorText", errorText);
+  if (errorText !== undefined) requireStoredText(attempt, "errorText", errorText, maxTextLength);
   if (hooks !== undefined && typeof hooks !== "boolean") {
     throw new TypeError(`${attempt}: hooks must be true or false, got ${shown(hooks)}`);
   }
@@ -106,14 +104,4 @@ function statusesOf(attempt: string, status: unknown): readonly CommandStatus[] 
     throw new RangeError(`${attempt}: status must be one of ${statuses.join(", ")}, got ${shown(one)}`);
   }
   return [...new Set(list as readonly CommandStatus[])];
-}
-
-function requireText(attempt: string, field: string, value: unknown): void {
-  if (typeof value !== "string") throw new TypeError(`${attempt}: ${field} must be a string, got ${shown(value)}`);
-  if (value.length < 1 || value.length > maxTextLength) {
-    throw new RangeError(`${attempt}: ${field} must have 1 to ${maxTextLength} characters, got ${value.length}`);
-  }
-  if (!value.isWellFormed() || value.includes("\0")) {
-    throw new RangeError(`${attempt}: ${field} must be well-formed Unicode without NUL, got ${shown(value)}`);
-  }
 }

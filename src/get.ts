@@ -6,6 +6,11 @@ import { type CommandOutcome, parseTime, type TrailEntry } from "./outcome.ts";
 
 export type CommandStatus = "scheduled" | "pending" | "running" | CommandOutcome["status"];
 
+export const liveStatuses: readonly CommandStatus[] = ["scheduled", "pending", "running"];
+export const finalStatuses: readonly CommandStatus[] = ["succeeded", "failed", "cancelled", "timed_out", "not_found"];
+/** Those of dead letters. */
+export const deadStatuses: readonly CommandStatus[] = ["failed", "timed_out", "not_found"];
+
 /** A command, as it was when it was read. Times have lost their microseconds. */
 export interface CommandSnapshot {
   readonly id: CommandId;

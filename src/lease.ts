@@ -115,7 +115,10 @@ export function leaseKey(row: { readonly id: string; readonly fence: number }): 
   return `${row.id}:${row.fence}`;
 }
 
-export function observed(row: ClaimedRow): ObservedCommand {
-  const { id, name, queue, fence, attempt } = row;
-  return { id, name, queue, fence, attempt, chain: chainOf(id, row.metadata) };
+/** What observations say of a command. */
+export function observed(
+  command: Readonly<Pick<ClaimedRow, "id" | "name" | "queue" | "fence" | "attempt" | "metadata">>,
+): ObservedCommand {
+  const { id, name, queue, fence, attempt } = command;
+  return { id, name, queue, fence, attempt, chain: chainOf(id, command.metadata) };
 }

@@ -115,6 +115,14 @@ export function requireQueue(attempt: string, value: unknown): void {
   }
 }
 
+/** As {@link requireText}, for what the database stores, or compares with what it stores: it takes no NUL. */
+export function requireStoredText(attempt: string, field: string, value: unknown, maxLength: number): void {
+  requireText(attempt, field, value, maxLength);
+  if ((value as string).includes("\0")) {
+    throw new RangeError(`${attempt}: ${field} must be free of NUL, got ${shown(value)}`);
+  }
+}
+
 /** Refuses what is no well-formed string of 1 to `maxLength` characters. */
 export function requireText(attempt: string, field: string, value: unknown, maxLength: number): void {
   if (typeof value !== "string") throw new TypeError(`${attempt}: ${field} must be a string, got ${shown(value)}`);

@@ -105,5 +105,3 @@ function isTime(value: unknown): boolean {
   const time = parseTime(value);
   return !Number.isNaN(time.getTime()) && time.toISOString().slice(0, 19) === value.slice(0, 19).replace(" ", "T");
 }
-
-export type { CommandSummary };

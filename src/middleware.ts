@@ -162,20 +162,29 @@ export function labelled(given: readonly Middleware[], whose = ""): readonly Mid
 const labelOf = (one: Labelled, index: number): string =>
   one.name === undefined ? (one.label ?? `middleware[${index}]`) : `middleware "${one.name}"`;
 
+/** What middleware is laid around, and how. */
+interface Around<Result, Told> {
+  readonly part: Part;
+  /** Calls that part of one that has it. `label` is what messages call this one. */
+  call(one: Middleware, next: () => Promise<Told>, label: string): Awaitable<unknown>;
+  inner(): Promise<Result>;
+  /** What a layer hears of the result. */
+  told(result: Result): Told;
+}
+
 /**
- * Runs `inner` within all of `layers`, the first outermost, and answers what `inner` did: no layer can replace it, nor
- * swallow what it threw. What a layer throws counts when everything further in has ended: two attempts at a command
- * must not overlap because a layer was in a hurry.
+ * Runs `inner` within the middleware that has this part, the first outermost, and answers what `inner` did: no layer can
+ * replace it, nor swallow what it threw. What a layer throws counts when everything further in has ended: two attempts at
+ * a command must not overlap because a layer was in a hurry.
  */
 async function runWithin<Result, Told>(
-  layers: readonly {
-    readonly label: string;
-    run(next: () => Promise<Told>): Awaitable<unknown>;
-  }[],
-  inner: () => Promise<Result>,
-  told: (result: Result) => Told,
   attempt: string,
+  middleware: readonly Middleware[],
+  { part, call, inner, told }: Around<Result, Told>,
 ): Promise<Result> {
+  const layers = middleware
+    .map((one, index) => ({ one, label: labelOf(one, index) }))
+    .filter(({ one }) => one[part] !== undefined);
   const enter = async (depth: number): Promise<Result> => {
     const layer = layers[depth];
     if (!layer) return await inner();
@@ -195,7 +204,7 @@ async function runWithin<Result, Told>(
       return answered;
     };
     try {
-      await layer.run(next);
+      await call(layer.one, next, layer.label);
     } catch (error) {
       await entered?.catch(() => {});
       throw error;
@@ -225,30 +234,23 @@ export async function pushWithin<Pushed extends { readonly id: CommandId }>(
       queue: options.queue ?? defaults.queue ?? contract.defaults.queue,
       metadata: options.metadata ?? {},
     }));
-  const layers = middleware
-    .map((one, index) => ({
-      isWanted: one.push !== undefined,
-      label: labelOf(one, index),
-      run: (next: () => Promise<readonly Pushed[]>) => {
-        const pushing = { commands: described() };
-        return one.push?.(pushing, (change) => {
-          if (change !== undefined) {
-            commands = commands.map((command, index) => {
-              const metadata = change(pushing.commands[index] as PushingCommand);
-              return metadata === undefined ? command : withMetadata(command, metadata);
-            });
-          }
-          return next();
-        });
-      },
-    }))
-    .filter(({ isWanted }) => isWanted);
-  return await runWithin(
-    layers,
-    () => send(commands),
-    (pushed) => pushed,
-    "Cannot push",
-  );
+  return await runWithin<readonly Pushed[], readonly Pushed[]>("Cannot push", middleware, {
+    part: "push",
+    call(one, next) {
+      const pushing = { commands: described() };
+      return one.push?.(pushing, (change) => {
+        if (change !== undefined) {
+          commands = commands.map((command, index) => {
+            const metadata = change(pushing.commands[index] as PushingCommand);
+            return metadata === undefined ? command : withMetadata(command, metadata);
+          });
+        }
+        return next();
+      });
+    },
+    inner: () => send(commands),
+    told: (pushed) => pushed,
+  });
 }
 
 /** Publishes and appends within the middleware that asks for it. */
@@ -266,24 +268,22 @@ export function publishingWithin(middleware: readonly Middleware[], inner: Publi
     // What is no event is refused by what is within.
     if (!Array.isArray(list) || !list.every(isNewEvent)) return await send(options);
     let { metadata } = options;
-    const layers = middleware
-      .map((one, index) => ({
-        isWanted: one.publish !== undefined,
-        label: labelOf(one, index),
-        run: (next: () => Promise<readonly { readonly id: string }[]>) => {
-          const events = list.map(({ contract, data, options: own }) => ({
-            topic: contract.topic,
-            data,
-            metadata: { ...metadata, ...own.metadata },
-          }));
-          return one.publish?.({ stream, events }, (change) => {
-            if (change !== undefined) metadata = { ...metadata, ...change };
-            return next();
-          });
-        },
-      }))
-      .filter(({ isWanted }) => isWanted);
-    return await runWithin(layers, () => send({ ...options, metadata }), told, attempt);
+    return await runWithin(attempt, middleware, {
+      part: "publish",
+      call(one, next) {
+        const events = list.map(({ contract, data, options: own }) => ({
+          topic: contract.topic,
+          data,
+          metadata: { ...metadata, ...own.metadata },
+        }));
+        return one.publish?.({ stream, events }, (change) => {
+          if (change !== undefined) metadata = { ...metadata, ...change };
+          return next();
+        });
+      },
+      inner: () => send({ ...options, metadata }),
+      told,
+    });
   }
 
   const publish = (given: NewEvent | readonly NewEvent[], options: PublishOptions = {}): Promise<unknown> =>
@@ -320,21 +320,18 @@ export async function executeWithin<Result>(
   told: (result: Result) => Attempted,
   change: (metadata: Metadata) => void,
 ): Promise<Result> {
-  const layers = middleware
-    .map((one, index) => ({
-      isWanted: one.execute !== undefined,
-      label: labelOf(one, index),
-      run: (next: () => Promise<Attempted>) =>
-        one.execute?.(executing, (metadata) => {
-          if (metadata === undefined) return next();
-          if (typeof metadata !== "object" || metadata === null || Array.isArray(metadata)) {
-            const wanted = `metadata must be an object, got ${shown(metadata)}`;
-            throw new TypeError(`Cannot go on with ${labelOf(one, index)}: ${wanted}`);
-          }
-          change(metadata);
-          return next();
-        }),
-    }))
-    .filter(({ isWanted }) => isWanted);
-  return await runWithin(layers, inner, told, `Cannot execute command "${executing.name}"`);
+  return await runWithin(`Cannot execute command "${executing.name}"`, middleware, {
+    part: "execute",
+    call: (one, next, label) =>
+      one.execute?.(executing, (metadata) => {
+        if (metadata === undefined) return next();
+        if (typeof metadata !== "object" || metadata === null || Array.isArray(metadata)) {
+          throw new TypeError(`Cannot go on with ${label}: metadata must be an object, got ${shown(metadata)}`);
+        }
+        change(metadata);
+        return next();
+      }),
+    inner,
+    told,
+  });
 }

@@ -1,5 +1,6 @@
 /** The orchestrator: what an application embeds. It puts the parts together and holds nothing but them. */
 import { type Asking, createAsking } from "./asking.ts";
+import { encodeAll } from "./batch.ts";
 import type { CancelResult } from "./cancel.ts";
 import { type Clock, systemClock } from "./clock.ts";
 import { type Command, type CommandId, type CommandOptions, isCommand, isKind, type OutputOf } from "./command.ts";
@@ -8,7 +9,7 @@ import { createDatabase, type Database, ownDatabase } from "./database.ts";
 import { createDeadLetters, type DeadLetters } from "./dead-letters.ts";
 import { type AnyContract, type Contract, isContract } from "./define-command.ts";
 import type { Driver, Queryable } from "./driver.ts";
-import { type EncodedCommand, encodeCommand } from "./encode-command.ts";
+import { encodeCommand } from "./encode-command.ts";
 import { createEventAsking, type EventAsking } from "./event-status.ts";
 import { createExecuteOnce, type ExecuteOnce } from "./execute-once.ts";
 import { createExplaining, type Explaining } from "./explain.ts";
@@ -32,7 +33,7 @@ import { createStatistics, type Statistics } from "./statistics.ts";
 import { createSubscriptions, type Subscriptions } from "./subscriptions.ts";
 import type { Telemetry } from "./telemetry.ts";
 import { createTicking, type Ticking } from "./tick.ts";
-import { isUuid } from "./uuid.ts";
+import { requireId } from "./uuid.ts";
 import { StoppedError, type WaitOptions } from "./wait-errors.ts";
 import { createWaiter } from "./wait-for.ts";
 import {
@@ -236,18 +237,7 @@ export function createOrchestrator(options: OrchestratorOptions): Orchestrator {
     defaults: CommandOptions,
     db: Queryable | undefined,
   ): Promise<Pushed[]> {
-    // Everything is checked before anything is sent. Most schemas answer at once, and then nothing is waited for.
-    const encoding: (EncodedCommand | Promise<EncodedCommand>)[] = [];
-    try {
-      for (const command of list) encoding.push(encodeCommand(command, { defaults }));
-    } catch (error) {
-      // Those that answer later may be refused, too, and nobody waits for them any more.
-      for (const earlier of encoding) if (earlier instanceof Promise) earlier.catch(() => {});
-      throw error;
-    }
-    const encoded = encoding.some((command) => command instanceof Promise)
-      ? await Promise.all(encoding)
-      : (encoding as EncodedCommand[]);
+    const encoded = await encodeAll(list, (command) => encodeCommand(command, { defaults }));
     for (const command of list) learn(command.contract);
     await pusher.push(encoded, db);
     return encoded.map(({ id }) => ({ id: id as CommandId }));
@@ -291,7 +281,7 @@ export function createOrchestrator(options: OrchestratorOptions): Orchestrator {
     const id = typeof first === "string" ? first : second;
     const waitOptions = typeof first === "string" ? (second as WaitOptions | undefined) : third;
     requireId("Cannot wait", id);
-    const row = await waiter.wait((id as string).toLowerCase(), waitOptions);
+    const row = await waiter.wait(id.toLowerCase(), waitOptions);
     const contract =
       typeof first === "string" ? (contracts.get(`${row.name}\n${row.version}`) ?? contracts.get(row.name)) : first;
     return await readOutcome(row, contract);
@@ -404,10 +394,6 @@ function requireTelemetry(given: unknown): void {
   throw new TypeError(
     `Cannot create orchestrator: telemetry must be as openTelemetry() makes it, got ${shown(given)}: call it`,
   );
-}
-
-function requireId(attempt: string, id: unknown): void {
-  if (!isUuid(id)) throw new TypeError(`${attempt}: an id is a UUID, got ${shown(id)}`);
 }
 
 function contractsOf(source: OrchestratorOptions["commands"]): AnyContract[] {

@@ -4,7 +4,7 @@
  * locked; concurrent calls coalesce as pushes do. A stream's row is locked until its transaction ends, and is what
  * decides whether an append met the version that it expected.
  */
-import { createBatcher } from "./batcher.ts";
+import { batchJson, conflictingId, createBatches } from "./batch.ts";
 import type { Clock } from "./clock.ts";
 import type { Metadata } from "./command.ts";
 import { type Database, isPassing, repeatDelayMs, sqlState } from "./database.ts";
@@ -12,7 +12,7 @@ import { isNewEvent, type NewEvent } from "./define-event.ts";
 import type { Queryable } from "./driver.ts";
 import { type EncodedEvent, encodeEvents } from "./encode-event.ts";
 import { type Due, earliest, type Hints } from "./hints.ts";
-import { maxBatchBytes, maxBatchCommands, maxTopicLength, requireInteger, requireText, shown } from "./limits.ts";
+import { maxBatchBytes, maxBatchCommands, maxTopicLength, requireInteger, requireStoredText, shown } from "./limits.ts";
 import type { Observer } from "./observation.ts";
 import { pause } from "./wakeup.ts";
 
@@ -146,17 +146,6 @@ export interface PublishParts {
 }
 
 export function createPublishing({ database, clock, hints, report }: PublishParts): Publishing {
-  const batcher = createBatcher<readonly EncodedEvent[], undefined>({
-    async write(lists) {
-      await send(lists.flat(), false);
-      return lists.map(() => undefined);
-    },
-    countOf: (events) => events.length,
-    maxCount: maxBatchCommands,
-    maxBytes: maxBatchBytes,
-    bytesOf: (events) => events.reduce((bytes, event) => bytes + event.bytes, 0),
-  });
-
   /** Runs `once`, and again where the reply may have been lost: `again` then says that it may be a repeat. */
   async function patiently<Result>(
     verb: "publish" | "append",
@@ -193,19 +182,15 @@ export function createPublishing({ database, clock, hints, report }: PublishPart
     }
   }
 
+  const write = createBatches({ send, sendWithin });
+
   async function publish(
     given: NewEvent | readonly NewEvent[],
     { db, metadata }: PublishOptions = {},
   ): Promise<Published | Published[]> {
     requireDb("Cannot publish", db);
     const events = await encodeEvents("Cannot publish", given, { defaults: metadata });
-    if (db) {
-      for (const chunk of chunks(events)) await sendWithin(db, chunk);
-    } else if (events.some((event) => event.chosenId)) {
-      for (const chunk of chunks(events)) await send(chunk, true);
-    } else {
-      await Promise.all([...chunks(events)].map((chunk) => batcher.add(chunk)));
-    }
+    await write(events, db);
     const published = events.map(({ id }) => ({ id }));
     return isNewEvent(given) ? (published[0] as Published) : published;
   }
@@ -319,9 +304,8 @@ function requireDb(attempt: string, db: unknown): void {
 }
 
 function requireAppend(stream: unknown, expectedVersion: unknown): string {
-  requireText("Cannot append", "stream", stream, maxTopicLength);
+  requireStoredText("Cannot append", "stream", stream, maxTopicLength);
   const attempt = `Cannot append to stream "${stream}"`;
-  if ((stream as string).includes("\0")) throw new RangeError(`${attempt}: stream must be free of NUL`);
   if (expectedVersion !== undefined) requireInteger(attempt, "expectedVersion", expectedVersion, 0, 2 ** 31 - 1);
   return attempt;
 }
@@ -336,29 +320,7 @@ function requireSize(attempt: string, events: readonly EncodedEvent[]): void {
   );
 }
 
-function batchJson(events: readonly EncodedEvent[]): string {
-  return `[${events.map((event) => event.json).join(",")}]`;
-}
-
-/** Batches within the limits of count and bytes. */
-function* chunks(events: readonly EncodedEvent[]): Generator<EncodedEvent[]> {
-  let chunk: EncodedEvent[] = [];
-  let bytes = 0;
-  for (const event of events) {
-    if (chunk.length > 0 && (chunk.length >= maxBatchCommands || bytes + event.bytes > maxBatchBytes)) {
-      yield chunk;
-      chunk = [];
-      bytes = 0;
-    }
-    chunk.push(event);
-    bytes += event.bytes;
-  }
-  if (chunk.length > 0) yield chunk;
-}
-
 function conflictOr(verb: "publish" | "append", error: unknown): unknown {
   if (sqlState(error) !== conflictState) return error;
-  const { detail, message } = error as { detail?: unknown; message?: unknown };
-  const id = typeof detail === "string" ? detail : /[0-9a-f-]{36}/.exec(String(message))?.[0];
-  return new EventConflictError(verb, id, error);
+  return new EventConflictError(verb, conflictingId(error), error);
 }

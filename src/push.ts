@@ -1,16 +1,13 @@
 /**
- * Putting commands into the queue. Ids are made here, so that a push can be repeated after a lost reply without
- * doubling. Concurrent pushes coalesce while a write is under way, but for two kinds that go alone: those within a
- * caller's transaction, and those whose id the caller chose, since a twin in somebody's open transaction makes the
- * whole statement wait for it.
+ * Putting commands into the queue. Ids are made by this process, so that a push can be repeated after a lost reply
+ * without doubling. How lists become batches: batch.ts.
  */
-import { createBatcher } from "./batcher.ts";
+import { batchJson, conflictingId, createBatches } from "./batch.ts";
 import type { Clock } from "./clock.ts";
 import { type Database, isPassing, repeatDelayMs, sqlState } from "./database.ts";
 import type { Queryable } from "./driver.ts";
 import type { EncodedCommand } from "./encode-command.ts";
 import { type Due, earliest, type Hints } from "./hints.ts";
-import { maxBatchBytes, maxBatchCommands } from "./limits.ts";
 import type { Observer } from "./observation.ts";
 import { pause } from "./wakeup.ts";
 
@@ -41,18 +38,6 @@ interface PushRow extends Due {
 }
 
 export function createPusher(database: Database, clock: Clock, hints: Hints, report: Observer): Pusher {
-  // What one call pushes stays together: it is written by one statement, or not at all.
-  const batcher = createBatcher<readonly EncodedCommand[], undefined>({
-    async write(lists) {
-      await send(lists.flat(), false);
-      return lists.map(() => undefined);
-    },
-    countOf: (commands) => commands.length,
-    maxCount: maxBatchCommands,
-    maxBytes: maxBatchBytes,
-    bytesOf: (commands) => commands.reduce((bytes, command) => bytes + command.bytes, 0),
-  });
-
   /** Sends a batch, and again where the reply may have been lost: by then it may be a repeat. */
   async function send(commands: readonly EncodedCommand[], chosen: boolean): Promise<void> {
     const json = batchJson(commands);
@@ -82,37 +67,7 @@ export function createPusher(database: Database, clock: Clock, hints: Hints, rep
     }
   }
 
-  return {
-    async push(commands, db) {
-      if (db) {
-        for (const chunk of chunks(commands)) await sendWithin(db, chunk);
-      } else if (commands.some((command) => command.chosenId)) {
-        for (const chunk of chunks(commands)) await send(chunk, true);
-      } else {
-        await Promise.all([...chunks(commands)].map((chunk) => batcher.add(chunk)));
-      }
-    },
-  };
-}
-
-function batchJson(commands: readonly EncodedCommand[]): string {
-  return `[${commands.map((command) => command.json).join(",")}]`;
-}
-
-/** Batches within the limits of count and bytes. */
-function* chunks(commands: readonly EncodedCommand[]): Generator<EncodedCommand[]> {
-  let chunk: EncodedCommand[] = [];
-  let bytes = 0;
-  for (const command of commands) {
-    if (chunk.length > 0 && (chunk.length >= maxBatchCommands || bytes + command.bytes > maxBatchBytes)) {
-      yield chunk;
-      chunk = [];
-      bytes = 0;
-    }
-    chunk.push(command);
-    bytes += command.bytes;
-  }
-  if (chunk.length > 0) yield chunk;
+  return { push: createBatches({ send, sendWithin }) };
 }
 
 /** What the functions raise where an id was pushed before with another name or input. */
@@ -120,7 +75,5 @@ const conflictState = "OR001";
 
 function conflictOr(error: unknown): unknown {
   if (sqlState(error) !== conflictState) return error;
-  const { detail, message } = error as { detail?: unknown; message?: unknown };
-  const id = typeof detail === "string" ? detail : /[0-9a-f-]{36}/.exec(String(message))?.[0];
-  return new CommandConflictError(id, error);
+  return new CommandConflictError(conflictingId(error), error);
 }

@@ -70,7 +70,7 @@ export function resolveReaderOptions(options: ReaderOptions<EventParser>): Resol
 }
 
 /** A position to begin after; undefined for the newest. */
-export function fromPosition(attempt: string, from: unknown): number | undefined {
+function fromPosition(attempt: string, from: unknown): number | undefined {
   if (from === "now") return undefined;
   return from === "beginning" ? 0 : requirePosition(attempt, "from", from);
 }

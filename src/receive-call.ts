@@ -14,8 +14,8 @@ import { type Handler, handlersOf, withMiddleware } from "./handler.ts";
 import { AttemptAbortedError } from "./lease.ts";
 import { maxBatchBytes, maxTimeoutMs, maxVersion, requireInteger, requireName, requireQueue, shown } from "./limits.ts";
 import { type Middleware, requireMiddleware } from "./middleware.ts";
-import type { Observer } from "./observation.ts";
-import { createRegistry, type Registry } from "./registry.ts";
+import { createObservers, type Observer } from "./observation.ts";
+import { createRegistry } from "./registry.ts";
 import { createSigner, readSignature, type SigningKeys, unknownSignature } from "./signature.ts";
 import {
   type Call,
@@ -86,32 +86,15 @@ class Refusal extends Error {
  * export default { fetch: (request) => receive(request) };
  */
 export function receiveCall(options: ReceiveCallOptions): CallReceiver {
-  requireMiddleware(attempt, options.middleware, ["push", "execute"]);
+  requireMiddleware(attempt, options.middleware, ["push", "publish", "execute"]);
   const middleware = [...(options.middleware ?? [])];
   const isWrapped = middleware.some(({ execute }) => execute !== undefined);
   const handlers = handlersOf(options.handlers);
-  const observe = options.observe;
-  const report: Observer = (observation) => {
-    try {
-      observe?.(observation);
-    } catch {
-      // Reporting a broken observer could only go to the broken observer.
-    }
-  };
   const registry = createRegistry(isWrapped ? handlers.map((one) => withMiddleware(one, middleware)) : handlers);
-  return createReceiver({ registry, clock: options.clock ?? systemClock, report, now: options.now }, options);
-}
-
-export interface ReceiverParts {
-  readonly registry: Registry;
-  readonly clock: Clock;
-  readonly report: Observer;
-  readonly now?: (() => number) | undefined;
-}
-
-export function createReceiver(parts: ReceiverParts, options: ReceivingOptions): CallReceiver {
-  const { registry, clock, report, now = Date.now } = parts;
-  const { keys, store = createMemory(now), maxBodyBytes = maxCallBytes } = options;
+  const { add, report } = createObservers();
+  if (options.observe) add(options.observe);
+  const { keys, clock = systemClock, now = Date.now, maxBodyBytes = maxCallBytes } = options;
+  const { store = createMemory(now) } = options;
   const signer = createSigner(attempt, keys);
   const urls = options.url === undefined ? undefined : [options.url].flat().map(normalised);
   requireInteger(attempt, "maxBodyBytes", maxBodyBytes, 1_024, maxBatchBytes);

@@ -3,7 +3,7 @@ import type { Metadata } from "./command.ts";
 import { shown } from "./limits.ts";
 import { parseTime } from "./outcome.ts";
 import type { StandardSchemaV1 } from "./standard-schema.ts";
-import { formatIssues, type Issue, validate } from "./validate.ts";
+import { formatIssues, type Issue, type Validated, validate } from "./validate.ts";
 
 /** An event that was appended or published: a fact, which never changes. */
 export interface RecordedEvent<Data = unknown> {
@@ -105,16 +105,24 @@ export async function parseEvents(rows: readonly EventRow[], parsers: EventParse
       timeText = row.appended_at;
       time = parseTime(timeText).getTime();
     }
-    const event = recordedEvent(row, new Date(time));
-    const schema = parsers.get(event.topic)?.data;
-    if (schema === undefined) {
-      events.push(event);
-      continue;
-    }
-    const result = validate(schema, event.data);
-    const parsed = result instanceof Promise ? await result : result;
-    if (parsed.issues) throw new InvalidEventError(event, parsed.issues);
-    events.push({ ...event, data: parsed.value });
+    const event = parsedEvent(recordedEvent(row, new Date(time)), parsers);
+    events.push(event instanceof Promise ? await event : event);
   }
   return events;
+}
+
+/**
+ * An event with its data as the contract of its topic answers it; at once where the contract's schema does.
+ *
+ * @throws InvalidEventError where the contract refuses it.
+ */
+export function parsedEvent(event: RecordedEvent, parsers: EventParsers): RecordedEvent | Promise<RecordedEvent> {
+  const schema = parsers.get(event.topic)?.data;
+  if (schema === undefined) return event;
+  const parsed = (result: Validated<unknown>): RecordedEvent => {
+    if (result.issues) throw new InvalidEventError(event, result.issues);
+    return { ...event, data: result.value };
+  };
+  const result = validate(schema, event.data);
+  return result instanceof Promise ? result.then(parsed) : parsed(result);
 }

@@ -219,11 +219,16 @@ export async function readBytes(message: Request | Response, maxBytes: number): 
     }
     chunks.push(value);
   }
-  const bytes = new Uint8Array(size);
+  return joined(chunks, size);
+}
+
+/** The parts of a body as one, `size` bytes together. */
+export function joined(parts: readonly Uint8Array[], size: number): Bytes {
+  const whole = new Uint8Array(size);
   let at = 0;
-  for (const chunk of chunks) {
-    bytes.set(chunk, at);
-    at += chunk.byteLength;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.byteLength;
   }
-  return bytes;
+  return whole;
 }

@@ -1,6 +1,6 @@
 /** Reading the events of one stream. */
 import type { Database } from "./database.ts";
-import { maxTopicLength, requireInteger, requireText, shown } from "./limits.ts";
+import { maxTopicLength, requireInteger, requireStoredText, shown } from "./limits.ts";
 import type { ReadEvent } from "./read-log.ts";
 import { type EventParser, type EventRow, parseEvents, requireParsers } from "./recorded-event.ts";
 
@@ -35,7 +35,7 @@ export function createReadingStreams(database: Database): ReadingStreams {
   return {
     async readStream(stream, options = {}) {
       const attempt = "Cannot read stream";
-      requireText(attempt, "stream", stream, maxTopicLength);
+      requireStoredText(attempt, "stream", stream, maxTopicLength);
       const { from, direction = "forwards", limit = 1_000 } = options;
       if (from !== undefined) requireInteger(attempt, "from", from, 1, maxVersion);
       if (direction !== "forwards" && direction !== "backwards") {

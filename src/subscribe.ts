@@ -15,12 +15,11 @@ import { parseTime } from "./outcome.ts";
 import {
   type EventParsers,
   type EventRow,
-  InvalidEventError,
   type ParsedEvent,
+  parsedEvent,
   type RecordedEvent,
 } from "./recorded-event.ts";
 import { requirePattern } from "./topic.ts";
-import { validate } from "./validate.ts";
 
 /** What a subscription chooses: a pattern of topics, or the contract of an event. */
 export type SubscriptionTarget = string | AnyEventContract;
@@ -153,7 +152,7 @@ export function requireSubscriptionName(attempt: string, name: unknown): asserts
 }
 
 /** The patterns of one target or a list of them, and what parses their events. */
-export function targetsOf(attempt: string, to: unknown): { patterns: string[]; parsers: EventParsers } {
+function targetsOf(attempt: string, to: unknown): { patterns: string[]; parsers: EventParsers } {
   const list: readonly unknown[] = Array.isArray(to) ? to : [to];
   if (list.length === 0 || list.length > maxPatterns) {
     throw new RangeError(
@@ -210,10 +209,5 @@ export async function deliveredEvent(
       appendedAt: parseTime(delivered.appended_at),
     };
   }
-  const schema = parsers.get(event.topic)?.data;
-  if (schema === undefined) return event;
-  const result = validate(schema, event.data);
-  const { value, issues } = (result instanceof Promise ? await result : result) as { value?: unknown; issues?: [] };
-  if (issues) throw new InvalidEventError(event, issues);
-  return { ...event, data: value };
+  return await parsedEvent(event, parsers);
 }

@@ -135,7 +135,7 @@ export interface SubscriptionsParts extends QuestionParts {
 }
 
 /** A subscription's row, as registering takes it. */
-export function subscriptionRow({ contract, subscription }: Handler): object | undefined {
+function subscriptionRow({ contract, subscription }: Handler): object | undefined {
   const { queue, priority, retries, timeoutMs } = contract.defaults;
   return (
     subscription && {

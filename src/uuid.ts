@@ -3,6 +3,7 @@
  * anew in each ms from a random number, and 32 random bits. Within a process they increase, so the rows of a batch land
  * side by side in the index and in the order of their making.
  */
+import { shown } from "./limits.ts";
 
 const hex: readonly string[] = Array.from({ length: 256 }, (_, value) => value.toString(16).padStart(2, "0"));
 
@@ -79,4 +80,9 @@ function byte(bits: number): string {
 /** Whether it is the text of a UUID, of any version and in either case, as PostgreSQL prints one. */
 export function isUuid(value: unknown): value is string {
   return typeof value === "string" && /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(value);
+}
+
+/** Refuses what is no UUID. `attempt` says what cannot be done: `Cannot read event`. @throws TypeError */
+export function requireId(attempt: string, value: unknown): asserts value is string {
+  if (!isUuid(value)) throw new TypeError(`${attempt}: an id is a UUID, got ${shown(value)}`);
 }

@@ -1,5 +1,5 @@
 /** The options of a worker, their defaults and their limits. */
-import { requireInteger, requireMs, requireQueue, requireText } from "./limits.ts";
+import { requireInteger, requireMs, requireQueue, requireStoredText } from "./limits.ts";
 
 export interface WorkerOptions {
   /** Queues to serve. The queue named after the orchestrator's instance is served too. @default ["default"] */
@@ -82,8 +82,8 @@ export function resolveWorkerOptions(options: WorkerOptions, instance: string | 
   if (!(rescanBudget > 0 && rescanBudget <= 1)) {
     throw new RangeError(`${attempt}: rescanBudget must be over 0 and at most 1, got ${rescanBudget}`);
   }
-  if (runtime !== undefined) requireText(attempt, "runtime", runtime, maxLabelLength);
-  if (host !== undefined) requireText(attempt, "host", host, maxLabelLength);
+  if (runtime !== undefined) requireStoredText(attempt, "runtime", runtime, maxLabelLength);
+  if (host !== undefined) requireStoredText(attempt, "host", host, maxLabelLength);
   return {
     queues: served,
     concurrency,

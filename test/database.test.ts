@@ -111,6 +111,28 @@ test("run() asks the driver to cancel what it gives up", async () => {
   expect(await outcome).toBe(signals[0]?.reason);
 });
 
+test("run() tells why it was given up, whatever the driver makes of that", async () => {
+  const driver: Driver = {
+    ...postgresJs(database.sql),
+    query: (_text, _params, options) =>
+      new Promise((_, reject) => {
+        options?.signal?.addEventListener("abort", () => reject(new Error("the connection was closed")));
+      }),
+  };
+  const { statements, clock } = scene(driver);
+  const late = statements.run("historyTurn", []).catch((error: unknown) => error);
+  await clock.advance(30_000);
+  expect(await late).toBeInstanceOf(DatabaseUnresponsiveError);
+
+  const controller = new AbortController();
+  const reason = new Error("nobody waits any more");
+  const ended = statements.run("historyTurn", [], { controller }).catch((error: unknown) => error);
+  controller.abort(reason);
+  expect(await ended).toBe(reason);
+  expect(clock.pending).toBe(0);
+  await expect(statements.run("historyTurn", [], { controller })).rejects.toBe(reason);
+});
+
 test("run() passes on what the database refuses, and leaves no timer", async () => {
   const { statements, clock } = scene(postgresJs(database.sql));
   const refused = await statements.run("get", ['["no uuid"]']).catch((error: unknown) => error);

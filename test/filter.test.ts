@@ -50,7 +50,7 @@ test.each<[string, unknown, string]>([
   ["a bad name", { name: "" }, "name must have 1 to 200 characters"],
   ["a bad parent", { parentId: "x" }, 'parentId must be a UUID, got "x"'],
   ["a long correlation id", { correlationId: "x".repeat(201) }, "correlationId must have 1 to 200 characters, got 201"],
-  ["a bad error text", { errorText: "\0", from: day }, "errorText must be well-formed Unicode without NUL"],
+  ["a bad error text", { errorText: "\0", from: day }, "errorText must be free of NUL"],
   ["a bad time", { from: "2025-01-01" }, "from must be a Date"],
   ["times that cross", { from: day, to: day }, "from must lie before to"],
   ["hooks that are no boolean", { hooks: 1 }, "hooks must be true or false, got 1"],

@@ -2,6 +2,7 @@
 import { Webhook } from "standardwebhooks";
 import * as v from "valibot";
 import { afterAll, describe, expect, test } from "vitest";
+import { openTelemetry } from "../adapters/opentelemetry.ts";
 import { permanent, retryAfterMs } from "../src/failure.ts";
 import {
   callEndpoint,
@@ -11,6 +12,7 @@ import {
   EndpointError,
   type Fetch,
   type Handler,
+  type Middleware,
   type ReceiveCallOptions,
   receiveCall,
 } from "../src/index.ts";
@@ -338,6 +340,42 @@ describe("an endpoint", () => {
     expect(reported).toEqual([
       { type: "internal_error", operation: `receiveCall ${instance}`, error: new Error("secret of the store") },
     ]);
+  });
+
+  test("is not ended by an async observer that rejects", async () => {
+    const rejected: unknown[] = [];
+    const hear = (error: unknown): void => void rejected.push(error);
+    process.on("unhandledRejection", hear);
+    let heard = 0;
+    const logging = add.handle(({ input, logger }) => {
+      logger.info("adds");
+      return input.a + input.b;
+    });
+    const { receive } = adding({
+      handlers: [logging],
+      // It passes for one that gives nothing.
+      observe: (async () => {
+        heard++;
+        throw new Error("the log is full");
+      }) as () => void,
+    });
+    expect((await answerOf(receive(await request()))).body).toMatchObject({ status: "succeeded", output: 3 });
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    process.off("unhandledRejection", hear);
+    expect(heard).toBe(1);
+    expect(rejected).toEqual([]);
+  });
+
+  test("takes middleware that has parts for pushes and events, too, and runs what is laid around attempts", async () => {
+    const attempted: unknown[] = [];
+    const whole: Middleware = {
+      push: async (_, next) => await next(),
+      publish: async (_, next) => await next(),
+      execute: async (_, next) => void attempted.push(await next()),
+    };
+    const { receive } = adding({ middleware: [openTelemetry().middleware, whole] });
+    expect((await answerOf(receive(await request()))).body).toMatchObject({ status: "succeeded", output: 3 });
+    expect(attempted).toEqual([{ kind: "succeeded" }]);
   });
 });
 

@@ -1,4 +1,4 @@
-import type { CommandSummary } from "../../src/list.ts";
+import type { CommandSummary } from "../../src/summary.ts";
 import {
   connectionOptions,
   connectionUsage,

@@ -5,6 +5,7 @@
 import type { Context, MiddlewareHandler } from "hono";
 import { secureHeaders } from "hono/secure-headers";
 import { shown } from "../../src/limits.ts";
+import { joined } from "../../src/signed-call.ts";
 import type { Authoriser, Principal, Scope } from "./authorise.ts";
 import { Problem } from "./problem.ts";
 
@@ -167,13 +168,7 @@ export async function readBytes(c: Context, maxBytes: number): Promise<Uint8Arra
     if (error instanceof Problem) throw error;
     throw new Problem(400, "malformed", { detail: "The body broke off" });
   }
-  const whole = new Uint8Array(bytes);
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.byteLength;
-  }
-  return whole;
+  return joined(parts, bytes);
 }
 
 /** Not with replacement characters: what is stored is what was sent. */
@@ -186,7 +181,7 @@ export function decodeUtf8(bytes: Uint8Array): string {
 }
 
 /** The parts of a body that is there within a time. Whoever stops early cancels the rest. */
-export async function* withinTime(body: ReadableStream<Uint8Array>, timeoutMs: number): AsyncGenerator<Uint8Array> {
+async function* withinTime(body: ReadableStream<Uint8Array>, timeoutMs: number): AsyncGenerator<Uint8Array> {
   const reader = body.getReader();
   let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<never>((_, reject) => {
