@@ -8,7 +8,7 @@ import { type Platform, type RunWorkerOptions, runOn } from "./run-worker.ts";
 
 export type { LogLevel } from "../src/log.ts";
 export { handlersFrom } from "./handlers-from.ts";
-export { type HealthOptions, healthCheck } from "./health.ts";
+export { healthCheck } from "./health.ts";
 export { type LogOptions, logObservations } from "./log-observations.ts";
 export type { Fetch, HttpOptions, RunWorkerOptions } from "./run-worker.ts";
 

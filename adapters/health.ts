@@ -1,11 +1,6 @@
 /** Whether a process lives and is ready, for those who start, stop and route to processes: containers, balancers. */
 import type { Orchestrator } from "../src/index.ts";
 
-export interface HealthOptions {
-  /** Whether the process is about to end, and wants no more work. @default never */
-  readonly isDraining?: () => boolean;
-}
-
 /** Nobody's: asking for it shows that the database answers and that the schema is there. */
 const nobody = "00000000-0000-4000-8000-000000000000";
 
@@ -13,35 +8,32 @@ const nobody = "00000000-0000-4000-8000-000000000000";
 const readyWithinMs = 2_000;
 
 /**
- * Answers `GET /health/live` (200 as long as it answers at all) and `GET /health/ready`: 200, or 503 where the process is
- * about to end or the database does not answer within two seconds. Everything else is 404. It says nothing else, and so
- * asks nobody who they are.
+ * Answers `GET /health/live` (200 as long as it answers at all) and `GET /health/ready`: 200, or 503 where the database
+ * does not answer within two seconds. Everything else is 404. It says nothing else, and so asks nobody who they are.
  */
-export function healthCheck(
-  orchestrator: Pick<Orchestrator, "get">,
-  { isDraining = () => false }: HealthOptions = {},
-): (request: Request) => Promise<Response> {
+export function healthCheck(orchestrator: Pick<Orchestrator, "get">): (request: Request) => Promise<Response> {
   return async (request) => {
     const { pathname } = new URL(request.url);
     if (request.method !== "GET" && request.method !== "HEAD") return answer(405, "method not allowed");
     if (pathname === "/health/live") return answer(200, "live");
     if (pathname !== "/health/ready") return answer(404, "unknown");
-    if (isDraining()) return answer(503, "draining");
-    return (await answers(orchestrator)) ? answer(200, "ready") : answer(503, "database unavailable");
+    const isReady = await answersWithin(orchestrator, readyWithinMs);
+    return isReady ? answer(200, "ready") : answer(503, "database unavailable");
   };
 }
 
-async function answers(orchestrator: Pick<Orchestrator, "get">): Promise<boolean> {
+/** Whether the database answers the cheapest question that needs the schema: one look at an index. */
+export async function answersWithin(orchestrator: Pick<Orchestrator, "get">, ms: number): Promise<boolean> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<false>((resolve) => {
-    timer = setTimeout(() => resolve(false), readyWithinMs);
+    timer = setTimeout(() => resolve(false), ms);
   });
-  const asked = orchestrator.get(nobody).then(
+  const answered = orchestrator.get(nobody).then(
     () => true,
     () => false,
   );
   try {
-    return await Promise.race([asked, late]);
+    return await Promise.race([answered, late]);
   } finally {
     clearTimeout(timer);
   }

@@ -19,8 +19,12 @@ export interface ListeningConnection {
 const maxReconnectMs = 5_000;
 const connectWithinMs = 15_000;
 
-/** Fails where the first connection does. */
-export async function keepListening(open: () => ListeningConnection, onListen: () => void): Promise<Listener> {
+/** Fails where the first connection does. Once it is closed nothing is told any more, whatever still arrives. */
+export async function keepListening(
+  open: (notify: (payload: string) => void) => ListeningConnection,
+  onNotify: (payload: string) => void,
+  onListen: () => void,
+): Promise<Listener> {
   let closed = false;
   let current: ListeningConnection;
   let stopWaiting = (): void => {};
@@ -35,7 +39,9 @@ export async function keepListening(open: () => ListeningConnection, onListen: (
     });
 
   const connect = async (): Promise<void> => {
-    const connection = open();
+    const connection = open((payload) => {
+      if (!closed) onNotify(payload);
+    });
     current = connection;
     const late = wait(connectWithinMs).then(() => {
       throw new Error(`Cannot listen: the server did not answer within ${connectWithinMs} ms`);

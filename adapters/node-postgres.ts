@@ -397,21 +397,20 @@ function withListen(
   };
 }
 
-async function openListener(
+function openListener(
   config: ClientConfig,
   channel: string,
   onNotify: (payload: string) => void,
   onListen: () => void,
 ): Promise<Listener> {
-  let closed = false;
-  const open = (): ListeningConnection => {
+  const open = (notify: (payload: string) => void): ListeningConnection => {
     const client = new Client({ ...config, keepAlive: true, keepAliveInitialDelayMillis: keepAliveMs });
     const lost = new Promise<void>((resolve) => {
       client.on("end", resolve);
       client.on("error", () => resolve());
     });
     client.on("notification", (message) => {
-      if (!closed && message.channel === channel) onNotify(message.payload ?? "");
+      if (message.channel === channel) notify(message.payload ?? "");
     });
     const listening = client.connect().then(() => client.query(`listen "${channel.replaceAll('"', '""')}"`));
     // It is asked for once, and may be rejected once more by what ends it.
@@ -422,11 +421,5 @@ async function openListener(
     };
     return { listening, lost, end };
   };
-  const listener = await keepListening(open, onListen);
-  return {
-    close() {
-      closed = true;
-      return listener.close();
-    },
-  };
+  return keepListening(open, onNotify, onListen);
 }

@@ -9,7 +9,7 @@ import { type Fetch, type HttpServer, type Platform, type RunWorkerOptions, runO
 
 export type { LogLevel } from "../src/log.ts";
 export { handlersFrom } from "./handlers-from.ts";
-export { type HealthOptions, healthCheck } from "./health.ts";
+export { healthCheck } from "./health.ts";
 export { type LogOptions, logObservations } from "./log-observations.ts";
 export type { Fetch, HttpOptions, RunWorkerOptions } from "./run-worker.ts";
 

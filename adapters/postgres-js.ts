@@ -241,8 +241,7 @@ function openListener(
   onNotify: (payload: string) => void,
   onListen: () => void,
 ): Promise<Listener> {
-  let closed = false;
-  const open = (): ListeningConnection => {
+  const open = (notify: (payload: string) => void): ListeningConnection => {
     const { promise: lost, resolve: onclose } = withResolvers();
     const options = {
       ...(typeof target === "string" ? { onnotice: () => {} } : target.options),
@@ -254,7 +253,7 @@ function openListener(
       shared: { retries: 0, typeArrayMap: {} },
       onclose,
       onnotify: (from: string, payload: string) => {
-        if (!closed && from === channel) onNotify(payload);
+        if (from === channel) notify(payload);
       },
     };
     const given = options as unknown as PoolOptions;
@@ -262,12 +261,7 @@ function openListener(
     const listening = connection.unsafe(`listen "${channel.replaceAll('"', '""')}"`);
     return { listening, lost, end: () => connection.end({ timeout: 0 }) };
   };
-  return keepListening(open, onListen).then((listener) => ({
-    close: () => {
-      closed = true;
-      return listener.close();
-    },
-  }));
+  return keepListening(open, onNotify, onListen);
 }
 
 function withResolvers(): { promise: Promise<void>; resolve: () => void } {

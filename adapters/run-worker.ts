@@ -2,7 +2,8 @@
  * A worker as a process of its own, whatever the runtime: it runs until it is told to end, and then ends in good order.
  * What differs between runtimes is a `Platform`: how signals are heard, and how HTTP is served.
  */
-import type { Orchestrator, WorkerOptions } from "../src/index.ts";
+import { type Orchestrator, observing, type WorkerOptions } from "../src/index.ts";
+import { requireInteger } from "../src/limits.ts";
 import { healthCheck } from "./health.ts";
 
 /** Answers requests as `fetch` makes them: a router's `app.fetch`, say. */
@@ -89,9 +90,11 @@ export async function runOn(
   try {
     if (hasWorker) {
       const worker = orchestrator.startWorker({ runtime, ...(host === undefined ? {} : { host }), ...workerOptions });
-      stopObserving = orchestrator.observe((observation) => {
-        if (observation.type === "worker_stopped" && observation.worker === worker.id) stopped();
-      });
+      stopObserving = orchestrator.observe(
+        observing(["worker_stopped"], (observation) => {
+          if (observation.worker === worker.id) stopped();
+        }),
+      );
       // What it meets while it starts is observed, and it goes on; that it was stopped before it had begun is no failure.
       worker.started.catch(() => {});
     }
@@ -111,10 +114,8 @@ async function listen(
   orchestrator: Orchestrator,
   isDraining: () => boolean,
 ): Promise<HttpServer> {
-  const { fetch = healthCheck(orchestrator, { isDraining }), port = 8080, hostname = "127.0.0.1", onListen } = http;
-  if (!Number.isInteger(port) || port < 0 || port > 65_535) {
-    throw new RangeError(`Cannot serve HTTP: port must be a whole number from 0 to 65535, got ${String(port)}`);
-  }
+  const { fetch = healthCheck(orchestrator), port = 8080, hostname = "127.0.0.1", onListen } = http;
+  requireInteger("Cannot serve HTTP", "port", port, 0, 65_535);
   const server = await platform.serve(draining(fetch, isDraining), port, hostname);
   onListen?.({ hostname, port: server.port });
   return server;

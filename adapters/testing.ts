@@ -23,6 +23,7 @@ import {
   type StandardSchemaV1,
   type Verdict,
 } from "../src/index.ts";
+import { type EventRow, recordedEvent } from "../src/recorded-event.ts";
 import { type PgliteDatabase, pglite } from "./pglite.ts";
 
 export interface TestOptions extends Omit<OrchestratorOptions, "database" | "schema"> {}
@@ -216,24 +217,15 @@ export async function createTestOrchestrator(options: TestOptions = {}): Promise
   }
 
   async function published({ topic }: { readonly topic: string }): Promise<RecordedEvent[]> {
-    const rows = await database.query<Record<string, any>>(
-      `select e.id::text as id, e.stream, e.version, e.data::text as data, e.metadata::text as metadata,
+    const rows = await database.query<EventRow & { readonly appended: number }>(
+      `select e.id::text as id, e.topic, e.stream, e.version, e.data::text as data, e.metadata::text as metadata,
           (extract(epoch from e.appended_at) * 1000)::float8 as appended
         from ${schema}.event e
         where e.topic = $1::text
         order by e.appended_at, e.version, e.id`,
       [topic],
     );
-    return rows.map(({ id, stream, version, data, metadata, appended }) => ({
-      id,
-      topic,
-      data: data === null ? undefined : JSON.parse(data),
-      metadata: { correlationId: id, ...(metadata === null ? {} : JSON.parse(metadata)) },
-      stream: stream ?? undefined,
-      version: version ?? undefined,
-      position: undefined,
-      appendedAt: new Date(appended),
-    }));
+    return rows.map((row) => recordedEvent(row, new Date(row.appended)));
   }
 
   /** All but what migrations have put there, and but for these. Counting begins anew with the next command that ends. */

@@ -5,6 +5,7 @@
  * and so can listen and work all the time.
  */
 import type { Orchestrator, TickOptions, TickResult, WorkerOptions } from "../src/index.ts";
+import { requireInteger } from "../src/limits.ts";
 
 /** What one invocation uses. */
 export interface Opened {
@@ -63,15 +64,11 @@ const aroundMs = 1_000;
  *   router: (orchestrator, env) => router(orchestrator, { authorise: tokenAuthoriser([{ … }]) }),
  * });
  * ```
- * @throws RangeError for a `limitMs` out of its limits.
+ * @throws TypeError or RangeError for a `limitMs` out of its limits.
  */
 export function edge<Env = unknown>(options: EdgeOptions<Env>): EdgeHandlers<Env> {
   const { open, router, limitMs = 30_000, tick = {}, onTick } = options;
-  if (!(Number.isInteger(limitMs) && limitMs >= 2_000 && limitMs <= 900_000)) {
-    throw new RangeError(
-      `Cannot run on an edge platform: limitMs must be a whole number from 2000 to 900000, got ${String(limitMs)}`,
-    );
-  }
+  requireInteger("Cannot run on an edge platform", "limitMs", limitMs, 2_000, 900_000);
   // What a tick may take beyond its time is abortGraceMs and, while the database does not answer, the rest.
   const maxMs = Math.max(Math.floor(limitMs * 0.8) - abortGraceMs - aroundMs, 100);
   return {
@@ -144,7 +141,7 @@ function closingAfter(response: Response, close: () => void): Response {
 
 /** What a Durable Object gets of the platform. */
 export interface EdgeObjectState {
-  readonly storage: { setAlarm(at: number): Promise<void>; deleteAlarm(): Promise<void> };
+  readonly storage: { setAlarm(at: number): Promise<void> };
 }
 
 export interface EdgeObjectOptions<Env> extends Pick<EdgeOptions<Env>, "open" | "router"> {

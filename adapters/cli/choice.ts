@@ -63,7 +63,7 @@ export async function actOnChoice(act: Act, values: ChoiceValues, positionals: r
   if (ids.length > 0) {
     if (hasFilter(values)) throw new MisuseError(`${attempt}: ids and a filter are given, of which it can have one`);
     if (values["dry-run"]) throw new MisuseError(`${attempt}: --dry-run is for a filter; ask for the status of an id`);
-    if (ids.length > 1 && mayAsk && !(await confirmed(`${imperative} ${plural(ids.length, "command")}?`, "go on"))) {
+    if (ids.length > 1 && mayAsk && !(await confirmed(`${imperative} ${plural(ids.length, "command")}?`))) {
       return refused();
     }
     const results = await withConnection(values, ({ orchestrator }) => act.onIds(orchestrator, ids));
@@ -89,7 +89,7 @@ export async function actOnChoice(act: Act, values: ChoiceValues, positionals: r
     let total: number | undefined;
     if (mayAsk) {
       total = await countOf();
-      if (total > 1 && !(await confirmed(`${imperative} ${plural(total, "command")}?`, "go on"))) return refused();
+      if (total > 1 && !(await confirmed(`${imperative} ${plural(total, "command")}?`))) return refused();
     }
     const progress = showProgress(present);
     const options = { dryRun: false, onProgress: (count: number) => progress.update(count, total) };

@@ -48,7 +48,7 @@ Examples:
     const ids = readIds(attempt, positionals);
     if (ids.length === 0) throw new MisuseError(`${attempt}: at least one id is wanted`);
     const by = operator(attempt, values.by);
-    if (!values.yes && !(await confirmed(`Erase the data of ${plural(ids.length, "command")}, for good?`, "refuse"))) {
+    if (!values.yes && !(await confirmed(`Erase the data of ${plural(ids.length, "command")}, for good?`))) {
       console.error("Nothing was erased");
       return exitCode.partly;
     }

@@ -1,9 +1,10 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { basename, join, relative, resolve } from "node:path";
 import process from "node:process";
 import { helpUsage, parseOptions } from "./arguments.ts";
 import type { CliCommand } from "./commands.ts";
 import { MisuseError } from "./misuse.ts";
+import { ownPackage } from "./own-package.ts";
 import { print } from "./terminal.ts";
 
 const attempt = "Cannot make a project";
@@ -66,17 +67,6 @@ function requireEmpty(folder: string, given: string): void {
   );
 }
 
-/** The package that this file belongs to. */
-function ownPackage(): { version: string; peerDependencies: Record<string, string> } {
-  for (const place of ["../../package.json", "../../../package.json"]) {
-    const url = new URL(place, import.meta.url);
-    if (!existsSync(url)) continue;
-    const found = JSON.parse(readFileSync(url, "utf8"));
-    if (found.name === "orchestratum") return found;
-  }
-  throw new Error(`${attempt}: the package.json of orchestratum is missing; install it anew`);
-}
-
 /** What npm takes as the name of a package. */
 function packageName(folder: string): string {
   const name = folder
@@ -88,7 +78,9 @@ function packageName(folder: string): string {
 }
 
 function filesOf(folder: string): Readonly<Record<string, string>> {
-  const { version, peerDependencies } = ownPackage();
+  const own = ownPackage();
+  if (own === undefined) throw new Error(`${attempt}: the package.json of orchestratum is missing; install it anew`);
+  const { version, peerDependencies } = own;
   const name = packageName(folder);
   const manifest = {
     name,

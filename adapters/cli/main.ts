@@ -1,7 +1,6 @@
 #!/usr/bin/env node
 /** The command `orchestratum`: finds the command that is named, and turns what becomes of it into an exit code. */
 
-import { readFileSync } from "node:fs";
 import process from "node:process";
 import { InvalidInputError } from "../../src/index.ts";
 import { HttpProblemError } from "../client/client.ts";
@@ -9,6 +8,7 @@ import { type CliCommand, commands } from "./commands.ts";
 import { type ExitCode, exitCode } from "./exit-code.ts";
 import { MisuseError } from "./misuse.ts";
 import { didYouMean } from "./nearest.ts";
+import { ownPackage } from "./own-package.ts";
 import { print } from "./terminal.ts";
 
 const usage = `Usage: orchestratum <command> [options]
@@ -53,7 +53,7 @@ async function main(args: string[]): Promise<ExitCode> {
     return name === undefined ? exitCode.misused : exitCode.done;
   }
   if (name === "--version") {
-    await print(readVersion());
+    await print(ownPackage()?.version ?? "unknown");
     return exitCode.done;
   }
   const command = commandOf(name);
@@ -102,19 +102,6 @@ function messageOf(error: unknown): string {
   // An error of the network may have nothing but a code (Node's AggregateError of refused connections).
   const code = (error as { code?: unknown }).code;
   return error.message || (typeof code === "string" ? code : error.name);
-}
-
-/** This file is adapters/cli/main.ts, or that below dist. */
-function readVersion(): string {
-  for (const folder of ["../..", "../../.."]) {
-    try {
-      const { name, version } = JSON.parse(readFileSync(new URL(`${folder}/package.json`, import.meta.url), "utf8"));
-      if (name === "orchestratum") return version;
-    } catch {
-      // Not there: one further up.
-    }
-  }
-  return "unknown";
 }
 
 // A reader that has gone is told by each write.

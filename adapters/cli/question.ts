@@ -8,13 +8,10 @@ import { MisuseError } from "./misuse.ts";
  * Whether to go on.
  *
  * @param question a whole sentence: "Erase 3 commands?"
- * @param unattended what holds where nobody can be asked: a script knows what it does, or must say so by `--yes`.
+ * @throws MisuseError where nobody can be asked.
  */
-export async function confirmed(question: string, unattended: "go on" | "refuse"): Promise<boolean> {
-  if (!process.stdin.isTTY) {
-    if (unattended === "go on") return true;
-    throw new MisuseError(`Cannot ask "${question}" without a terminal: pass --yes`);
-  }
+export async function confirmed(question: string): Promise<boolean> {
+  if (!process.stdin.isTTY) throw new MisuseError(`Cannot ask "${question}" without a terminal: pass --yes`);
   const asking = createInterface({ input: process.stdin, output: process.stderr });
   try {
     return /^y(es)?$/i.test((await asking.question(`${question} [y/N] `)).trim());

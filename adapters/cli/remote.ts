@@ -38,21 +38,9 @@ export function createRemote(url: string, givenToken: string | undefined): Reach
   }
 
   return {
+    ...client,
     push: (command, { key }) => client.push(command, keyed(key)),
     pushMany: (commands, { key }) => client.pushMany(commands, keyed(key)),
-    get: (id) => client.get(id),
-    waitFor: (id, options) => client.waitFor(id, options),
-    tail: (options) => client.tail(options),
-    timeline: (id) => client.timeline(id),
-    explain: (id) => client.explain(id),
-    stats: (options) => client.stats(options),
-    queues: () => client.queues(),
-    workerList: () => client.workerList(),
-    duties: () => client.duties(),
-    pauseQueue: (queue) => client.pauseQueue(queue),
-    resumeQueue: (queue) => client.resumeQueue(queue),
-    pauseName: (name) => client.pauseName(name),
-    resumeName: (name) => client.resumeName(name),
     async list(filter = {}, { limit = usualLimit, cursor: first } = {}) {
       const commands: CommandSummary[] = [];
       let cursor = first;

@@ -1,9 +1,9 @@
 import process from "node:process";
 import { isKind } from "../../src/command.ts";
 import type { AnyEventContract } from "../../src/define-event.ts";
-import type { CallReceiver } from "../../src/index.ts";
+import type { CallReceiver, CallStore, SigningKeys } from "../../src/index.ts";
 import type { Authoriser, RouterOptions } from "../hono/router.ts";
-import { type Fetch, type Platform, runOn } from "../run-worker.ts";
+import { runOn } from "../run-worker.ts";
 import { checked, type Options, parseOptions, readInteger } from "./arguments.ts";
 import type { CliCommand } from "./commands.ts";
 import { MisuseError } from "./misuse.ts";
@@ -33,7 +33,8 @@ SIGINT: running handlers then have time to finish, and /health/ready says 503; a
 The module exports an orchestrator (by default, or named orchestrator), or handlers, which then need a database. Who may
 do what is said by its export named authorise, as tokenAuthoriser() makes it, or else by the variable
 ${tokensVariable}; without either nothing is served. Contracts of events that it exports may be published, and an export
-named receive, as receiveCall() makes it, answers signed calls.
+named receive, as receiveCall() makes it, answers signed calls. With one named tickKeys ticks may be signed in place of a
+token; one named tickStore remembers their ids for several instances.
 
   --port            0 (any that is free) to 65535 [8080]
   --hostname        the address to listen at; 0.0.0.0 for every one, as containers want it [127.0.0.1]
@@ -67,14 +68,15 @@ Examples:
           origins: listOf(values.origins),
           events: Object.values(exported).filter(isEventContract),
           receive: exported.receive as CallReceiver | undefined,
+          tickKeys: exported.tickKeys as SigningKeys | undefined,
+          tickStore: exported.tickStore as CallStore | undefined,
         } satisfies RouterOptions),
       );
-      const platform = await platformHere();
-      await runOn(platform, orchestrator, {
+      await runOn(await platformHere(), orchestrator, {
         ...loaded.options,
         worker: values["no-worker"] !== true,
         http: {
-          fetch: draining(platform, (request) => app.fetch(request)),
+          fetch: (request) => app.fetch(request),
           port,
           hostname,
           // Whoever has stopped reading does not end it.
@@ -84,22 +86,6 @@ Examples:
     });
   },
 };
-
-/** Says that it is not ready from the first signal on, so that nobody sends it anything more. */
-function draining(platform: Platform, fetch: Fetch): Fetch {
-  let isDraining = false;
-  const signals = ["SIGTERM", "SIGINT"];
-  const drain = (): void => {
-    isDraining = true;
-    // The third signal is for the runtime, which ends the process.
-    for (const signal of signals) platform.removeSignalListener(signal, drain);
-  };
-  for (const signal of signals) platform.addSignalListener(signal, drain);
-  return (request) =>
-    isDraining && new URL(request.url).pathname === "/health/ready"
-      ? Response.json({ status: "draining" }, { status: 503, headers: { "Cache-Control": "no-store" } })
-      : fetch(request);
-}
 
 function authoriserOf(
   { authorise }: Loaded["exported"],

@@ -294,20 +294,17 @@ export function createClient(options: ClientOptions): Client {
     requireId("Cannot wait", id);
     if (timeoutMs !== undefined) requireMs("Cannot wait", "timeoutMs", timeoutMs, maxTimeoutMs);
     const endsAt = timeoutMs === undefined ? Number.POSITIVE_INFINITY : performance.now() + timeoutMs;
+    const limit = timeoutMs === undefined ? undefined : AbortSignal.timeout(Math.max(Math.ceil(timeoutMs), 1));
+    const either = AbortSignal.any([signal, limit].filter((each) => each !== undefined));
     let wasThere = false;
     for (let misses = 0; ; misses++) {
       const askedAt = performance.now();
-      const leftMs = endsAt - askedAt;
-      const waitSeconds = Math.max(Math.min(Math.ceil(leftMs / 1_000), longPollSeconds), 0);
-      const limit = AbortSignal.timeout(Math.min(Math.max(Math.ceil(leftMs), 1), 2 ** 31 - 1));
-      const signals = [signal, Number.isFinite(endsAt) ? limit : undefined].filter((each) => each !== undefined);
+      const waitSeconds = Math.max(Math.min(Math.ceil((endsAt - askedAt) / 1_000), longPollSeconds), 0);
       let snapshot: CommandSnapshot | undefined;
       try {
-        snapshot = await get(id, { signal: signals.length > 0 ? AbortSignal.any(signals) : undefined, waitSeconds });
+        snapshot = await get(id, { signal: either, waitSeconds });
       } catch (error) {
-        if (!signal?.aborted && limit.aborted && Number.isFinite(endsAt)) {
-          throw new WaitTimeoutError(id, timeoutMs as number);
-        }
+        if (!signal?.aborted && limit?.aborted) throw new WaitTimeoutError(id, timeoutMs as number);
         if (!wasThere || !isPassingFailure(error)) throw error;
         await pause(Math.random() * Math.min(250 * 2 ** misses, longestPauseMs), signal);
         continue;

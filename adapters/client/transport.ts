@@ -1,4 +1,5 @@
 /** Requests of the client: an address, a token, and another try where the network or the server had trouble. */
+import { requireInteger } from "../../src/limits.ts";
 
 /** What went wrong, by the problem document (RFC 9457) that the server answered. */
 export class HttpProblemError extends Error {
@@ -90,8 +91,8 @@ export function createTransport(options: TransportOptions): Transport {
   const { token, headers: always = {}, retries = 4, timeoutMs = 30_000 } = options;
   const base = baseOf(options.url);
   const fetcher = options.fetch ?? ((input: string, init: RequestInit) => fetch(input, init));
-  requireWhole("retries", retries, 0, 20);
-  requireWhole("timeoutMs", timeoutMs, 100, 3_600_000);
+  requireInteger("Cannot create client", "retries", retries, 0, 20);
+  requireInteger("Cannot create client", "timeoutMs", timeoutMs, 100, 3_600_000);
 
   async function once(path: string, ask: Ask): Promise<Response> {
     const { method = "GET", query = {}, body, text, signal, waitMs = 0 } = ask;
@@ -172,13 +173,6 @@ function baseOf(url: string | URL): string {
   base.hash = "";
   if (!base.pathname.endsWith("/")) base.pathname += "/";
   return base.href;
-}
-
-function requireWhole(name: string, value: number, min: number, max: number): void {
-  if (Number.isInteger(value) && value >= min && value <= max) return;
-  throw new RangeError(
-    `Cannot create client: ${name} must be a whole number from ${min} to ${max}, got ${String(value)}`,
-  );
 }
 
 const nullBody = (status: number): boolean => status === 204 || status === 205 || status === 304;

@@ -1,18 +1,9 @@
 /** Dead letters: what ended failed, timed out or not found, deliveries of events among them. */
-import type { DeadLetterFilter } from "../../src/dead-letters.ts";
 import type { Orchestrator } from "../../src/index.ts";
+import { filterOf } from "./list-routes.ts";
 import { Problem, refused } from "./problem.ts";
 import { type AnyRoute, route } from "./route.ts";
-import {
-  bulkResult,
-  commandList,
-  commandSnapshot,
-  type DeadFilter,
-  deadDrop,
-  deadQuery,
-  deadRetry,
-  idParams,
-} from "./schemas.ts";
+import { bulkResult, commandList, commandSnapshot, deadDrop, deadQuery, deadRetry, idParams } from "./schemas.ts";
 
 export function deadLetterRoutes(orchestrator: Orchestrator): AnyRoute[] {
   return [
@@ -75,12 +66,4 @@ async function attempted<Value>(status: 400 | 422, work: Promise<Value>): Promis
   } catch (error) {
     throw refused(error, "Cannot ", status) ?? error;
   }
-}
-
-function filterOf({ from, to, ...others }: DeadFilter): DeadLetterFilter {
-  return {
-    ...others,
-    from: from === undefined ? undefined : new Date(from),
-    to: to === undefined ? undefined : new Date(to),
-  };
 }

@@ -12,8 +12,6 @@ const overlapMs = 5_000;
 const pageSize = 1_000;
 /** Most pages of one read. What is beyond them is said to be left out. */
 const maxPages = 10;
-/** Reads that fail one after the other before the clients are let go. */
-const maxTroubles = 10;
 
 const finals: readonly CommandStatus[] = ["succeeded", "failed", "cancelled", "timed_out", "not_found"];
 
@@ -81,13 +79,9 @@ export function createEndedFeed(orchestrator: Source): EndedFeed {
     newest = Math.max(newest, at);
   }
 
-  function letGo(error: unknown): void {
-    for (const watcher of [...watchers]) watcher.fail(error);
-  }
-
-  const poller = createPoller({
+  const poller = createPoller(orchestrator, {
+    operation: "list",
     isWanted: () => watchers.size > 0,
-    isStopped: () => orchestrator.isStopped,
     async poll() {
       const known = newest;
       const { commands, skipped: isCut } = await read(horizon());
@@ -99,11 +93,9 @@ export function createEndedFeed(orchestrator: Source): EndedFeed {
       if (fresh.length === 0 && !skipped) return;
       for (const watcher of [...watchers]) watcher.put({ commands: fresh, skipped }, fresh.length);
     },
-    failed(error, count) {
-      orchestrator.report({ type: "database_trouble", operation: "list", error, attempt: count });
-      if (count >= maxTroubles) letGo(error);
+    letGo(error) {
+      for (const watcher of [...watchers]) watcher.fail(error);
     },
-    stopped: letGo,
     ended() {
       starting = undefined;
     },

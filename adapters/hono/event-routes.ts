@@ -1,11 +1,11 @@
 /** Events: publishing and appending, the log, streams, what became of one, and who subscribes. */
 import type { AnyEventContract, EventContract, NewEvent } from "../../src/define-event.ts";
 import { InvalidDataError } from "../../src/encode-event.ts";
-import type { Metadata, Orchestrator } from "../../src/index.ts";
+import type { Orchestrator } from "../../src/index.ts";
 import { maxBatchBytes } from "../../src/limits.ts";
 import { EventConflictError, StreamConflictError } from "../../src/publish.ts";
 import type { RecordedEvent } from "../../src/recorded-event.ts";
-import { eventStream, type OpenStreams, type StreamEvent } from "./event-stream.ts";
+import { follow, type OpenStreams, type StreamEvent } from "./event-stream.ts";
 import { idempotencyKey, keyedId } from "./idempotency.ts";
 import { layered } from "./incoming.ts";
 import { logFeedOf } from "./log-feed.ts";
@@ -78,7 +78,7 @@ export function eventRoutes(
           }
           const last = c.req.header("last-event-id");
           const from = last !== undefined && /^\d{1,15}$/.test(last) ? Number(last) : after;
-          return await follow(c, (signal) => feed.follow(signal, from, topic), streams);
+          return await follow(c, streams, async (signal) => oneByOne(await feed.follow(signal, from, topic)));
         } catch (error) {
           throw refused(error, "Cannot read events", 400) ?? error;
         }
@@ -148,11 +148,10 @@ async function eventsOf(
     topics.has(topic) ? [] : [{ path: `events[${place}].topic`, message: "is not known here" }],
   );
   if (issues.length > 0) throw new Problem(422, "invalid", { issues: issues.slice(0, 100) });
-  const actor = principal.actor ?? { id: principal.name, type: "principal" };
   return await Promise.all(
     events.map(async ({ topic, data, metadata }, place) =>
       (topics.get(topic) as EventContract<string, any>)(data, {
-        metadata: layered(metadata, actor) as Metadata,
+        metadata: layered(metadata, principal),
         // Another place than any command's, so that one key may push and publish.
         id: key === undefined ? undefined : await keyedId(principal.name, `event ${key}`, place),
       }),
@@ -176,31 +175,9 @@ function publishProblem(error: unknown, body: PublishedEvents): Problem | undefi
   return refused(error, "Cannot publish", 422) ?? refused(error, "Cannot append", 422);
 }
 
-async function follow(
-  c: Call["c"],
-  open: (signal: AbortSignal) => Promise<AsyncIterator<readonly RecordedEvent[]>>,
-  streams: OpenStreams,
-): Promise<Response> {
-  const leave = streams.open();
-  const controller = new AbortController();
-  const close = (): void => {
-    leave();
-    controller.abort(new Error("Its client has gone"));
-  };
-  try {
-    const batches = await open(controller.signal);
-    let waiting: RecordedEvent[] = [];
-    const source: AsyncIterator<StreamEvent> = {
-      async next() {
-        while (waiting.length === 0)
-          waiting = [...((await batches.next()).value as readonly RecordedEvent[])].toReversed();
-        const data = waiting.pop() as RecordedEvent;
-        return { done: false, value: { event: "event", data, id: String(data.position) } };
-      },
-    };
-    return eventStream(c, source, close);
-  } catch (error) {
-    close();
-    throw error;
+async function* oneByOne(batches: AsyncIterator<readonly RecordedEvent[]>): AsyncGenerator<StreamEvent> {
+  while (true) {
+    const { value } = (await batches.next()) as IteratorYieldResult<readonly RecordedEvent[]>;
+    for (const data of value) yield { event: "event", data, id: String(data.position) };
   }
 }

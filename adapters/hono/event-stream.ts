@@ -52,6 +52,34 @@ export class OpenStreams {
 }
 
 /**
+ * Opens a stream and answers with it, until its source ends or its client has gone, which `signal` tells the source;
+ * 204 where there is no source.
+ *
+ * @throws Problem where there are as many streams as there may be; whatever `open` throws.
+ */
+export async function follow(
+  c: Context,
+  streams: OpenStreams,
+  open: (signal: AbortSignal) => Promise<AsyncIterator<StreamEvent> | undefined>,
+): Promise<Response> {
+  const leave = streams.open();
+  const controller = new AbortController();
+  const close = (): void => {
+    leave();
+    controller.abort(new Error("Its client has gone"));
+  };
+  try {
+    const source = await open(controller.signal);
+    if (source) return eventStream(c, source, close);
+    close();
+    return c.body(null, 204);
+  } catch (error) {
+    close();
+    throw error;
+  }
+}
+
+/**
  * Answers with what `source` gives, until it ends. `close` is called once, when it has ended, failed, or the client has
  * gone; a source that fails cuts the stream off, and the client comes back. HEAD is answered without any of it.
  */

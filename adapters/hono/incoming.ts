@@ -43,23 +43,22 @@ export function createIncoming({ contracts }: Pick<Orchestrator, "contracts">): 
         const path = newest.has(name) ? "version" : "name";
         throw new Problem(422, "invalid", { issues: [{ path, message: "is not known here" }] });
       }
-      const actor = principal.actor ?? { id: principal.name, type: "principal" };
       return (contract as Callable)(input, {
         ...{ queue, priority, delayMs, timeoutMs, retries },
         runAt: runAt === undefined ? undefined : new Date(runAt),
-        metadata: layered(metadata, actor) as Metadata,
+        metadata: layered(metadata, principal),
         id: key === undefined ? undefined : await keyedId(principal.name, key, place),
       });
     },
   };
 }
 
-/** A key named `__proto__` stays one, for push to refuse. */
-export function layered(metadata: PushedCommand["metadata"], actor: Principal["actor"]): object {
+/** The metadata with its actor: whom the authoriser named. A key named `__proto__` stays one, for push to refuse. */
+export function layered(metadata: PushedCommand["metadata"], { name, actor }: Principal): Metadata {
   const result: Record<string, unknown> = Object.create(null);
   for (const [key, value] of Object.entries(metadata ?? {})) result[key] = value;
-  result.actor = actor;
-  return result;
+  result.actor = actor ?? { id: name, type: "principal" };
+  return result as Metadata;
 }
 
 /** What is wrong with a command that push refused, or undefined where that is nothing foreseen. */

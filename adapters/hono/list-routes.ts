@@ -50,7 +50,17 @@ function bulk(act: "cancel" | "retry", summary: string, run: Act): AnyRoute {
   });
 }
 
-function filterOf({ from, to, ...others }: Filter): CommandFilter {
+interface Times {
+  readonly from: Date | undefined;
+  readonly to: Date | undefined;
+}
+
+/** A filter as the library takes it. */
+export function filterOf<Given extends Pick<Filter, keyof Times>>({
+  from,
+  to,
+  ...others
+}: Given): Omit<Given, keyof Times> & Times {
   return {
     ...others,
     from: from === undefined ? undefined : new Date(from),

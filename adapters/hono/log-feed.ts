@@ -11,7 +11,6 @@ import { createMailbox, type Mailbox } from "./mailbox.ts";
 import { createPoller, requireRunning } from "./poller.ts";
 
 const pageSize = 500;
-const maxTroubles = 10;
 
 export interface LogFeed {
   /** Events behind a position, without end but that of `signal`. The first page is read before it answers. */
@@ -46,9 +45,9 @@ export function createLogFeed(orchestrator: Source): LogFeed {
   /** From where the poller reads on. */
   let head: number | undefined;
 
-  const poller = createPoller({
+  const poller = createPoller(orchestrator, {
+    operation: "readLog",
     isWanted: () => followers.size > 0,
-    isStopped: () => orchestrator.isStopped,
     async poll() {
       while (followers.size > 0) {
         const from = head ?? 0;
@@ -60,19 +59,13 @@ export function createLogFeed(orchestrator: Source): LogFeed {
         if (!page.more) return;
       }
     },
-    failed(error, count) {
-      orchestrator.report({ type: "database_trouble", operation: "readLog", error, attempt: count });
-      if (count >= maxTroubles) letGo(error);
+    letGo(error) {
+      for (const { mailbox } of [...followers]) mailbox.fail(error);
     },
-    stopped: letGo,
     ended() {
       head = undefined;
     },
   });
-
-  function letGo(error: unknown): void {
-    for (const { mailbox } of [...followers]) mailbox.fail(error);
-  }
 
   function tell(follower: Follower, { events, position }: LogPage): void {
     const wanted = events.filter((event) => {

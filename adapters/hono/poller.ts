@@ -1,15 +1,14 @@
 /** Asks again and again while somebody wants to know and the orchestrator is not stopped, and not otherwise. */
+import type { Orchestrator } from "../../src/index.ts";
 import { StoppedError } from "../../src/wait-errors.ts";
 
 export interface PollerOptions {
+  /** What it asks, by which its failures are reported. */
+  readonly operation: string;
   isWanted(): boolean;
-  /** Whether the orchestrator is: it is asked nothing any more. */
-  isStopped(): boolean;
   poll(): Promise<void>;
-  /** Hears of each failure; `count` of them came one after the other. */
-  failed(error: unknown, count: number): void;
-  /** It ends although somebody wants to know. */
-  stopped(error: StoppedError): void;
+  /** Lets all go who want to know: the orchestrator was stopped, or polling fails and fails. */
+  letGo(error: unknown): void;
   /** Nobody wants to know any more. */
   ended(): void;
 }
@@ -22,19 +21,24 @@ export interface Poller {
 }
 
 const intervalMs = 1_000;
+/** Failures one after the other before all are let go. */
+const maxTroubles = 10;
 
 /** @throws StoppedError */
 export function requireRunning({ isStopped }: { readonly isStopped: boolean }): void {
   if (isStopped) throw new StoppedError("Cannot follow: the orchestrator was stopped");
 }
 
-export function createPoller({ isWanted, isStopped, poll, failed, stopped, ended }: PollerOptions): Poller {
+export function createPoller(
+  orchestrator: Pick<Orchestrator, "report" | "isStopped">,
+  { operation, isWanted, poll, letGo, ended }: PollerOptions,
+): Poller {
   let isRunning = false;
   let wake = (): void => {};
 
   async function run(): Promise<void> {
     isRunning = true;
-    let failures = 0;
+    let troubles = 0;
     while (isWanted()) {
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, intervalMs);
@@ -44,16 +48,16 @@ export function createPoller({ isWanted, isStopped, poll, failed, stopped, ended
         };
       });
       if (!isWanted()) break;
-      if (isStopped()) {
-        stopped(new StoppedError("Cannot follow on: the orchestrator was stopped"));
+      if (orchestrator.isStopped) {
+        letGo(new StoppedError("Cannot follow on: the orchestrator was stopped"));
         break;
       }
       try {
         await poll();
-        failures = 0;
+        troubles = 0;
       } catch (error) {
-        failures += 1;
-        failed(error, failures);
+        orchestrator.report({ type: "database_trouble", operation, error, attempt: ++troubles });
+        if (troubles >= maxTroubles) letGo(error);
       }
     }
     isRunning = false;

@@ -119,6 +119,16 @@ const flag = v.pipe(
   v.transform((given) => given === "true"),
 );
 
+/** In a query one comes as it is, and several as a list. */
+const listOrOne = (list: v.GenericSchema<any, any[]>, one: v.GenericSchema<any, any>) =>
+  v.union([
+    list,
+    v.pipe(
+      one,
+      v.transform((given) => [given]),
+    ),
+  ]);
+
 export const commandQuery: v.GenericSchema<unknown, { readonly redirect?: boolean }> = v.object({
   redirect: v.optional(flag),
 }) as never;
@@ -156,7 +166,7 @@ const summarised = {
   error: v.optional(v.object({ code: v.optional(v.string()), message: v.string() })),
 };
 
-export const commandSummary: Any = v.object(summarised);
+const commandSummary = v.object(summarised);
 
 export const commandSnapshot: Any = v.object({
   ...summary,
@@ -238,15 +248,7 @@ export const listQuery: v.GenericSchema<
 > = v.strictObject({
   ...filterKeys,
   /** Several: `status=failed&status=timed_out`. */
-  status: v.optional(
-    v.union([
-      statuses,
-      v.pipe(
-        status,
-        v.transform((one) => [one]),
-      ),
-    ]),
-  ),
+  status: v.optional(listOrOne(statuses, status)),
   hooks: v.optional(flag),
   limit: v.optional(
     v.pipe(v.string(), v.regex(/^[0-9]{1,4}$/), v.transform(Number), v.minValue(1), v.maxValue(maxPage)),
@@ -254,12 +256,15 @@ export const listQuery: v.GenericSchema<
   cursor: v.optional(text(1_000)),
 }) as never;
 
+const filterBody = (keys: v.ObjectEntries) =>
+  v.pipe(
+    v.strictObject({ ...keys, hooks: v.optional(v.boolean()) }),
+    v.check((given) => Object.keys(given).length > 0, "must name something: an empty one would mean everything"),
+  );
+
 export const bulkBody: v.GenericSchema<unknown, { readonly filter: Filter; readonly dryRun?: boolean | undefined }> =
   v.strictObject({
-    filter: v.pipe(
-      v.strictObject({ ...filterKeys, status: v.optional(statuses), hooks: v.optional(v.boolean()) }),
-      v.check((given) => Object.keys(given).length > 0, "must name something: an empty one would mean everything"),
-    ),
+    filter: filterBody({ ...filterKeys, status: v.optional(statuses) }),
     dryRun: v.optional(v.boolean()),
   }) as never;
 
@@ -395,15 +400,7 @@ export const eventsQuery: v.GenericSchema<
   after: v.optional(numeral(Number.MAX_SAFE_INTEGER)),
   limit: v.optional(v.pipe(numeral(maxPage), v.minValue(1))),
   /** Patterns, several: `topic=orders.%23&topic=mail.*`. */
-  topic: v.optional(
-    v.union([
-      v.pipe(v.array(topic), v.maxLength(50)),
-      v.pipe(
-        topic,
-        v.transform((one) => [one]),
-      ),
-    ]),
-  ),
+  topic: v.optional(listOrOne(v.pipe(v.array(topic), v.maxLength(50)), topic)),
 }) as never;
 
 export const logPage: Any = v.object({ events: v.array(recorded), position: count, more: v.boolean() });
@@ -456,24 +453,13 @@ export const deadQuery: v.GenericSchema<
   DeadFilter & { readonly limit?: number | undefined; readonly cursor?: string | undefined }
 > = v.strictObject({
   ...deadKeys,
-  status: v.optional(
-    v.union([
-      deadStatuses,
-      v.pipe(
-        deadStatus,
-        v.transform((one) => [one]),
-      ),
-    ]),
-  ),
+  status: v.optional(listOrOne(deadStatuses, deadStatus)),
   hooks: v.optional(flag),
   limit: v.optional(v.pipe(numeral(maxPage), v.minValue(1))),
   cursor: v.optional(text(1_000)),
 }) as never;
 
-const deadFilter = v.pipe(
-  v.strictObject({ ...deadKeys, status: v.optional(deadStatuses), hooks: v.optional(v.boolean()) }),
-  v.check((given) => Object.keys(given).length > 0, "must name something: an empty one would mean everything"),
-);
+const deadFilter = filterBody({ ...deadKeys, status: v.optional(deadStatuses) });
 
 export const deadDrop: v.GenericSchema<unknown, { readonly filter: DeadFilter; readonly dryRun?: boolean }> =
   v.strictObject({ filter: deadFilter, dryRun: v.optional(v.boolean()) }) as never;

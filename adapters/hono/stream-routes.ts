@@ -1,7 +1,7 @@
 /** What happens, as it happens: of one command, and of all. */
 import type { CommandProgress, Orchestrator } from "../../src/index.ts";
 import { type Ended, endedFeedOf } from "./ended-feed.ts";
-import { eventStream, type OpenStreams, type StreamEvent } from "./event-stream.ts";
+import { follow, type OpenStreams, type StreamEvent } from "./event-stream.ts";
 import { type AnyRoute, route } from "./route.ts";
 import { idParams, page, sinceQuery } from "./schemas.ts";
 
@@ -27,38 +27,13 @@ export function streamRoutes(orchestrator: Orchestrator, streams: OpenStreams): 
         204: { description: "Last-Event-ID is that of the end: there is nothing more to come" },
       },
       async handle({ c, params: { id } }) {
-        const leave = streams.open();
-        const controller = new AbortController();
-        const states = orchestrator.progress(id, { signal: controller.signal });
-        const close = (): void => {
-          leave();
-          controller.abort(new Error("Its client has gone"));
-        };
-        try {
+        return await follow(c, streams, async (signal) => {
+          const states = orchestrator.progress(id, { signal });
           // Before anything is answered: for a command that is none it is a 404.
-          let first: Awaited<ReturnType<typeof states.next>> | undefined = await states.next();
-          const { value: present } = first;
-          if (present && isOver(present) && c.req.header("last-event-id") === overId(present)) {
-            close();
-            return c.body(null, 204);
-          }
-          return eventStream(
-            c,
-            {
-              async next(): Promise<IteratorResult<StreamEvent>> {
-                const { done, value } = first ?? (await states.next());
-                first = undefined;
-                if (done) return { done: true, value: undefined };
-                const id = isOver(value) ? overId(value) : undefined;
-                return { done: false, value: { event: "status", data: value, id } };
-              },
-            },
-            close,
-          );
-        } catch (error) {
-          close();
-          throw error;
-        }
+          const first = await states.next();
+          const isOld = !first.done && isOver(first.value) && c.req.header("last-event-id") === overId(first.value);
+          return isOld ? undefined : statesOf(first, states);
+        });
       },
     }),
     route({
@@ -75,20 +50,11 @@ export function streamRoutes(orchestrator: Orchestrator, streams: OpenStreams): 
         },
       },
       async handle({ c, query }) {
-        const leave = streams.open();
-        const controller = new AbortController();
-        const close = (): void => {
-          leave();
-          controller.abort(new Error("Its client has gone"));
-        };
-        try {
+        return await follow(c, streams, async (signal) => {
           const asked = query.since === undefined ? undefined : new Date(query.since);
           const since = timeOf(c.req.header("last-event-id")) ?? asked;
-          return eventStream(c, eventsOf(await feed.watch(controller.signal, since)), close);
-        } catch (error) {
-          close();
-          throw error;
-        }
+          return endsOf(await feed.watch(signal, since));
+        });
       },
     }),
   ];
@@ -100,18 +66,21 @@ function timeOf(text: string | undefined): Date | undefined {
   return Number.isNaN(time?.getTime()) ? undefined : time;
 }
 
+async function* statesOf(
+  first: IteratorResult<CommandProgress>,
+  states: AsyncIterator<CommandProgress>,
+): AsyncGenerator<StreamEvent> {
+  for (let state = first; !state.done; state = await states.next()) {
+    const data = state.value;
+    yield { event: "status", data, id: isOver(data) ? overId(data) : undefined };
+  }
+}
+
 /** One event for each command. */
-function eventsOf(batches: AsyncIterator<Ended>): AsyncIterator<StreamEvent> {
-  let events: StreamEvent[] = [];
-  return {
-    async next() {
-      while (events.length === 0) {
-        const { value } = (await batches.next()) as IteratorYieldResult<Ended>;
-        events = value.commands.map((data) => ({ event: "ended", data, id: data.finishedAt?.toISOString() }));
-        if (value.skipped) events.unshift({ event: "skipped", data: {} });
-        events.reverse();
-      }
-      return { done: false, value: events.pop() as StreamEvent };
-    },
-  };
+async function* endsOf(batches: AsyncIterator<Ended>): AsyncGenerator<StreamEvent> {
+  while (true) {
+    const { value } = (await batches.next()) as IteratorYieldResult<Ended>;
+    if (value.skipped) yield { event: "skipped", data: {} };
+    for (const data of value.commands) yield { event: "ended", data, id: data.finishedAt?.toISOString() };
+  }
 }
