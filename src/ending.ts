@@ -34,6 +34,7 @@ export function endingOf(lease: Lease, result: ExecutionResult, random: () => nu
 }
 
 export function succeededEnding({ output, followUps, events }: Success): Ending {
+  if (followUps.length + events.length === 0) return { verdict: "succeeded", output };
   return {
     verdict: "succeeded",
     output,

@@ -148,6 +148,7 @@ async function attempt(handler: Handler, execution: Execution): Promise<Executio
     if (followUps.recorded) return rolledBack(execution.name);
     if (isSnooze(returned)) return { kind: "snoozed", end: returned };
     if (isCancel(returned)) return { kind: "cancelled", end: returned };
+    if (!handler.contract.output && !handler.onSuccess && followUps.isEmpty) return empty;
     return { kind: "succeeded", ...(await successOf(handler, execution, followUps, input, returned)) };
   } catch (error) {
     followUps.close();
@@ -203,6 +204,8 @@ const finished: Finished = Object.freeze({ [kind]: "finished" as const });
 
 const invalidInput = "invalid_input";
 const nothing: Pick<Success, "followUps" | "events"> = { followUps: [], events: [] };
+/** The plainest success. */
+const empty: ExecutionResult = { kind: "succeeded", output: undefined, ...nothing };
 
 async function readEvent(execution: Execution, id: string): Promise<RecordedEvent> {
   if (execution.readEvent) return await execution.readEvent(id);

@@ -11,6 +11,7 @@ import type { Queryable } from "./driver.ts";
 import type { ErrorRecord } from "./failure.ts";
 import type { Due, Hints } from "./hints.ts";
 import { utf8Bytes } from "./json.ts";
+import { leaseKey } from "./lease.ts";
 import { maxBatchBytes, maxBatchCommands } from "./limits.ts";
 import type { Observer, Verdict } from "./observation.ts";
 import { createPauses } from "./wakeup.ts";
@@ -66,16 +67,22 @@ export interface FinisherOptions {
   readonly refused: (outcome: Outcome) => Outcome;
 }
 
-interface FinishRow {
-  readonly id: string | null;
+/** What became of an outcome. */
+interface OutcomeRow {
+  readonly id: string;
   readonly fence: number;
-  readonly result: string;
+  readonly result: Result | "missing";
   readonly awaited: boolean;
-  readonly queue: string;
-  readonly available_at: string;
 }
 
-interface FinishWithinRow extends FinishRow {
+/** From when something is due there that was not before. */
+interface DueRow extends Due {
+  readonly id: null;
+}
+
+type FinishRow = OutcomeRow | DueRow;
+
+interface Within {
   readonly transaction_id: string;
 }
 
@@ -118,46 +125,61 @@ export function createFinisher(options: FinisherOptions): Finisher {
     // Of two statements the plain one, wherever it will do: it is the hot path.
     const statement = items.some(({ outcome }) => outcome.events?.length) ? "finishPublishing" : "finish";
     const rows = await persist<FinishRow>(statement, [worker, `[${items.map((item) => item.json).join(",")}]`]);
-    // One batch may name a command twice, under two fences: then they are told apart by both, else by the id alone.
-    const twins = new Set(items.map(({ outcome }) => outcome.id)).size < items.length;
-    const keyOf = (of: { readonly id: string | null; readonly fence: number }) =>
-      twins ? `${of.id}:${of.fence}` : of.id;
-    const results = new Map<string | null, Result | "missing">();
+    // Told by id and fence: one batch may name a command twice. What is not named is accepted.
+    const results = new Map<string, Result | "missing">();
     const dues: Due[] = [];
     for (const row of rows) {
-      if (row.id === null) {
-        dues.push(row);
-      } else {
-        results.set(keyOf(row), row.result as Result | "missing");
-        if (row.awaited) hints.finished(row.id);
-      }
+      if (row.id === null) dues.push(row);
+      else if (row.result === "accepted") hints.finished(row.id);
+      else results.set(leaseKey(row), row.result);
     }
     hints.due(dues);
-    const missing = items.filter(({ outcome }) => results.get(keyOf(outcome)) === "missing");
+    if (results.size === 0) return items.map(() => "accepted");
+    const missing = items.filter(({ outcome }) => results.get(leaseKey(outcome)) === "missing");
     if (missing.length > 0) {
       const leases = missing.map(({ outcome }) => ({ id: outcome.id, fence: outcome.fence }));
-      for (const row of await persist<FinishRow>("confirm", [worker, JSON.stringify(leases)])) {
-        results.set(keyOf(row), row.result as Result);
+      for (const { outcome } of missing) results.set(leaseKey(outcome), "lost");
+      for (const row of await persist<OutcomeRow>("confirm", [worker, JSON.stringify(leases)])) {
+        results.set(leaseKey(row), row.result);
       }
     }
-    return items.map(({ outcome }) => (results.get(keyOf(outcome)) ?? "lost") as Result);
+    return items.map(({ outcome }) => (results.get(leaseKey(outcome)) ?? "accepted") as Result);
   }
 
-  async function settle(outcome: Outcome): Promise<"accepted" | "repeated" | "lost"> {
-    const item = { outcome, json: outcomeJson(outcome) };
-    for (let attempt = 1; !abandoned; attempt++) {
-      const result = await batcher.add(item);
-      if (result === "accepted" || result === "lost") return result;
-      if (result === "repeated") {
-        // The reply that was lost would have said who waits, and what became due.
-        hints.finished(outcome.id);
-        // Not of one that was recorded in the handler's own transaction: that hinted at its commit.
-        if (!outcome.within) hints.wake([...new Set([...options.queues, ...(outcome.followUpQueues ?? [])])]);
-        return "repeated";
+  async function finish(outcome: Outcome): Promise<"accepted" | "repeated" | "lost"> {
+    size++;
+    try {
+      let item = itemOf(outcome);
+      for (let attempt = 1; !abandoned; attempt++) {
+        let result: Result;
+        try {
+          result = await batcher.add(item);
+        } catch (error) {
+          if (!isPoison(error)) return "lost";
+          if (item.outcome !== outcome) throw error;
+          report({ type: "database_trouble", operation: "finish", error, attempt: 1 });
+          item = itemOf(options.refused(outcome));
+          continue;
+        }
+        if (result === "accepted" || result === "lost") return result;
+        if (result === "repeated") {
+          const { id, within, followUpQueues = [] } = item.outcome;
+          // The reply that was lost would have said who waits, and what became due.
+          hints.finished(id);
+          // Not of one that was recorded in the handler's own transaction: that hinted at its commit.
+          if (!within) hints.wake([...new Set([...options.queues, ...followUpQueues])]);
+          return "repeated";
+        }
+        await pauses.pause(repeatDelayMs(clock, Math.min(attempt, 3), 250));
       }
-      await pauses.pause(repeatDelayMs(clock, Math.min(attempt, 3), 250));
+      return "lost";
+    } catch (error) {
+      // Not even what is said in its place: the lease ends without a word, and is counted as a loss.
+      report({ type: "internal_error", operation: "finish", error });
+      return "lost";
+    } finally {
+      size--;
     }
-    return "lost";
   }
 
   return {
@@ -172,7 +194,7 @@ export function createFinisher(options: FinisherOptions): Finisher {
       const params = [worker, `[${outcomeJson(outcome)}]`];
       for (let attempt = 1; clock.now() < until && !abandoned; attempt++) {
         const deadlineMs = until - clock.now();
-        const rows = await database.run<FinishWithinRow>("finishWithin", params, { db, deadlineMs });
+        const rows = await database.run<FinishRow & Within>("finishWithin", params, { db, deadlineMs });
         const own = rows.find((row) => row.id !== null);
         if (own?.result === "accepted") {
           hints.dueAfter(
@@ -186,26 +208,11 @@ export function createFinisher(options: FinisherOptions): Finisher {
       }
       return "lost";
     },
-    async finish(outcome) {
-      size++;
-      try {
-        return await settle(outcome);
-      } catch (error) {
-        if (!isPoison(error)) return "lost";
-        report({ type: "database_trouble", operation: "finish", error, attempt: 1 });
-        try {
-          return await settle(options.refused(outcome));
-        } catch (second) {
-          // Not even that: the lease ends without a word, and is counted as a loss.
-          report({ type: "internal_error", operation: "finish", error: second });
-          return "lost";
-        }
-      } finally {
-        size--;
-      }
-    },
+    finish,
   };
 }
+
+const itemOf = (outcome: Outcome): Item => ({ outcome, json: outcomeJson(outcome) });
 
 /** Pieced together from texts: an output, and the follow-ups, are JSON already. */
 function outcomeJson(outcome: Outcome): string {

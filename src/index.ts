@@ -109,7 +109,13 @@ export {
   migrationScript,
   migrationState,
 } from "./migrate.ts";
-export type { Observation, ObservedCommand, Observer, Verdict } from "./observation.ts";
+export {
+  type Observation,
+  type ObservedCommand,
+  type Observer,
+  observing,
+  type Verdict,
+} from "./observation.ts";
 export {
   type CommandCount,
   createOrchestrator,

@@ -76,9 +76,15 @@ export function logTo(target: LogTarget, options: LogToOptions = {}): Observer {
     throw new TypeError(`Cannot log: level must be one of ${levels.join(", ")}, got ${shown(level)}`);
   }
   const write = writerOf(target);
-  return (observation) => {
+  const observer: Observer = (observation) => {
     if (levels.indexOf(levelOf(observation)) >= least) write(recordOf(observation, errorMessages));
   };
+  return Object.assign(observer, { wants: mayBe(level) });
+}
+
+/** Whether observations of a type may be as grave as that. */
+export function mayBe(level: LogLevel): (type: Observation["type"]) => boolean {
+  return (type) => level === "debug" || !debugTypes.has(type);
 }
 
 function writerOf(target: LogTarget): (record: LogRecord) => void {
@@ -103,17 +109,17 @@ function line(record: LogRecord): string {
   }
 }
 
+/** Whatever they say. */
+const debugTypes: ReadonlySet<Observation["type"]> = new Set(["claimed", "command_started", "notification_heard"]);
+
 /** How grave an observation is; `log` ones carry their own. */
 export function levelOf(observation: Observation): LogLevel {
+  if (debugTypes.has(observation.type)) return "debug";
   switch (observation.type) {
     case "log":
       return observation.level;
     case "internal_error":
       return "error";
-    case "claimed":
-    case "command_started":
-    case "notification_heard":
-      return "debug";
     case "command_finished":
       if (observation.verdict === "retry") return "warn";
       if (observation.verdict === "cancelled") return "info";

@@ -118,25 +118,48 @@ export type Observation =
   | { readonly type: "internal_error"; readonly operation: string; readonly error: unknown };
 
 /** Receives observations. Called synchronously; what it throws is ignored. */
-export type Observer = (observation: Observation) => void;
+export interface Observer {
+  (observation: Observation): void;
+  /** Whether it wants observations of this type: what nobody wants is not even made. @default all of them */
+  wants?(type: Observation["type"]): boolean;
+}
 
-/** Hands each observation to every observer. */
+/**
+ * An observer of these types alone. Beside one that receives all of them, it costs a command nothing.
+ *
+ * @example
+ * createOrchestrator({ database, handlers, observe: observing(["lease_lost"], ({ name, reason }) => alert(name, reason)) });
+ */
+export function observing<const Type extends Observation["type"]>(
+  types: readonly Type[],
+  observer: (observation: Extract<Observation, { readonly type: Type }>) => void,
+): Observer {
+  const wanted: ReadonlySet<string> = new Set(types);
+  const own = (observation: Observation): void =>
+    observer(observation as Extract<Observation, { readonly type: Type }>);
+  return Object.assign(own, { wants: (type: Observation["type"]) => wanted.has(type) });
+}
+
+/** Hands each observation to every observer that wants it. */
 export interface Observers {
-  report: Observer;
-  /** Whether anybody observes: what comes with every command is not even made otherwise. */
-  readonly wanted: boolean;
+  report(observation: Observation): void;
+  /** Whether anybody wants it: what comes with every command is not even made otherwise. */
+  wants(type: Observation["type"]): boolean;
   /** Adds an observer; the result takes it away again. */
   add(observer: Observer): () => void;
 }
 
 export function createObservers(): Observers {
-  const observers = new Set<Observer>();
+  const observers = new Set<{ readonly observer: Observer }>();
+  const wants = ({ wants }: Observer, type: Observation["type"]): boolean => wants === undefined || wants(type);
   return {
-    get wanted() {
-      return observers.size > 0;
+    wants(type) {
+      for (const { observer } of observers) if (wants(observer, type)) return true;
+      return false;
     },
     report(observation) {
-      for (const observer of observers) {
+      for (const { observer } of observers) {
+        if (!wants(observer, observation.type)) continue;
         // Reporting a broken observer could only go to the broken observer. One that is async passes for one that is not.
         try {
           const answer: unknown = observer(observation);
@@ -145,9 +168,9 @@ export function createObservers(): Observers {
       }
     },
     add(observer) {
-      const own: Observer = (observation) => observer(observation);
-      observers.add(own);
-      return () => void observers.delete(own);
+      const added = { observer };
+      observers.add(added);
+      return () => void observers.delete(added);
     },
   };
 }

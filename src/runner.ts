@@ -128,33 +128,35 @@ export function createRunner(options: RunnerOptions): Runner {
     return undefined;
   }
 
+  /** Never rejects: nothing of ours that fails may keep a command from ending. */
   async function runLease(lease: Lease, handler: Handler): Promise<void> {
-    const { row } = lease;
-    running++;
-    lease.start(clock.now());
-    alarmAt(Math.min(lease.timeoutAt, lease.trustedUntil, clock.now() + leaseMs / 10));
-    if (observers.wanted) {
-      const waitedMs = (row.claimed_micros - parseMicros(row.available_at)) / 1000;
-      report({ type: "command_started", worker, ...observed(row), ...(row.hook ? { hook: row.hook } : {}), waitedMs });
-    }
-    const executed = execute(handler, new LeaseExecution(lease, tools));
-    lease.syncMs = clock.now() - lease.startedAt;
-    const result = await executed;
-    // After a long stretch without a turn of the event loop the alarm is overdue, and this may come before it.
-    if (clock.now() - ringsAt > blockedMs) ring();
-    lease.settled = true;
-    if (lease.stuck) stuck.delete(lease);
-    else freeSlot();
-    if (!lease.over) await conclude(lease, endingOf(lease, result, random));
-  }
-
-  /** As {@link runLease}, but nothing of ours that fails may keep a command from ending. */
-  async function runSafely(lease: Lease, handler: Handler): Promise<void> {
     try {
-      await runLease(lease, handler);
+      const { row } = lease;
+      running++;
+      lease.start(clock.now());
+      alarmAt(Math.min(lease.timeoutAt, lease.trustedUntil, clock.now() + leaseMs / 10));
+      if (observers.wants("command_started")) {
+        const waitedMs = (row.claimed_micros - parseMicros(row.available_at)) / 1000;
+        report({
+          type: "command_started",
+          worker,
+          ...observed(row),
+          ...(row.hook ? { hook: row.hook } : {}),
+          waitedMs,
+        });
+      }
+      const executed = execute(handler, new LeaseExecution(lease, tools));
+      lease.syncMs = clock.now() - lease.startedAt;
+      const result = await executed;
+      // After a long stretch without a turn of the event loop the alarm is overdue, and this may come before it.
+      if (clock.now() - ringsAt > blockedMs) ring();
+      lease.settled = true;
+      if (lease.stuck) stuck.delete(lease);
+      else freeSlot();
+      if (!lease.over) conclude(lease, endingOf(lease, result, random));
     } catch (error) {
       report({ type: "internal_error", operation: "run", error });
-      await conclude(lease, failedEnding(lease, error, false, random));
+      conclude(lease, failedEnding(lease, error, false, random));
     }
   }
 
@@ -173,23 +175,30 @@ export function createRunner(options: RunnerOptions): Runner {
     alarmAt(Math.max(lease.progressAt + 1_000, clock.now()));
   }
 
-  async function conclude(lease: Lease, ending: Ending): Promise<void> {
+  function conclude(lease: Lease, ending: Ending): void {
     if (lease.over) return;
     if (clock.now() >= lease.trustedUntil && !lease.within) return loseLease(lease, "expired");
     lease.over = true;
-    const { row } = lease;
-    const result = await finisher.finish({ id: row.id, fence: row.fence, within: lease.within, ...ending });
+    const { row, within } = lease;
+    const recorded = finisher.finish({ id: row.id, fence: row.fence, within, ...ending });
+    background(
+      "finish",
+      recorded.then((result) => concluded(lease, ending, result)),
+    );
+  }
+
+  function concluded(lease: Lease, ending: Ending, result: "accepted" | "repeated" | "lost"): void {
     forget(lease);
     if (result === "lost") return sayLost(lease, "taken");
     // Rolled back, the ending was recorded; else it came after the success that this lease had settled by itself.
     const own = lease.within && result === "repeated";
     const verdict = own ? "succeeded" : ending.verdict;
     counts[counterOf(verdict)]++;
-    if (!observers.wanted) return;
+    if (!observers.wants("command_finished")) return;
     report({
       type: "command_finished",
       worker,
-      ...observed(row),
+      ...observed(lease.row),
       verdict,
       durationMs: clock.now() - lease.startedAt,
       ...(ending.delayMs === undefined || own ? {} : { delayMs: ending.delayMs }),
@@ -237,7 +246,7 @@ export function createRunner(options: RunnerOptions): Runner {
   function endWithin(lease: Lease): void {
     const ending = endingOf(lease, rolledBack(lease.row.name), random);
     abort(lease, "ORCHESTRATUM_LEASE_LOST", "Its outcome is recorded, and its lease is over");
-    background("finish", conclude(lease, ending));
+    conclude(lease, ending);
   }
 
   function cancelLease(lease: Lease): void {
@@ -245,14 +254,14 @@ export function createRunner(options: RunnerOptions): Runner {
     lease.cancelled = true;
     abort(lease, "ORCHESTRATUM_CANCELLED", "Its cancellation was requested");
     // What waits to be started need not be.
-    if (!lease.started) background("cancel", conclude(lease, cancelledEnding()));
+    if (!lease.started) conclude(lease, cancelledEnding());
   }
 
   function timeOut(lease: Lease): void {
     const message = `The attempt took longer than its timeout of ${lease.row.timeout_ms} ms`;
     const error = abort(lease, "ORCHESTRATUM_TIMED_OUT", message);
     const ending = lease.cancelled ? cancelledEnding(error) : timedOutEnding(lease, error, random);
-    background("timeout", conclude(lease, ending));
+    conclude(lease, ending);
   }
 
   function abort(lease: Lease, code: AttemptAbortedError["code"], message: string): AttemptAbortedError {
@@ -274,7 +283,7 @@ export function createRunner(options: RunnerOptions): Runner {
     report({ type: "handler_stuck", worker, ...observed(lease.row) });
     if (lease.over) return;
     const ignored = new Error(`Its handler ignored the signal for ${abortGraceMs} ms`);
-    background("abort", conclude(lease, lease.cancelled ? cancelledEnding(ignored) : stoppedEnding(lease.row)));
+    conclude(lease, lease.cancelled ? cancelledEnding(ignored) : stoppedEnding(lease.row));
   }
 
   // The alarm. A loop of its own, so that nothing is sent from the asynchronous context of some handler.
@@ -371,14 +380,14 @@ export function createRunner(options: RunnerOptions): Runner {
     },
     run(lease, handler) {
       leases.add(lease);
-      void runSafely(lease, handler);
+      void runLease(lease, handler);
     },
     record(row, ending, until) {
       const lease = new Lease(row, undefined, clock.now(), until);
       leases.add(lease);
-      background("record", conclude(lease, ending));
+      conclude(lease, ending);
     },
-    end: (lease, ending) => background("record", conclude(lease, ending)),
+    end: conclude,
     lookAtCancellation(id) {
       for (const lease of leases) if (lease.row.id === id) heart.beat([lease]);
     },

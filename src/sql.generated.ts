@@ -3828,7 +3828,8 @@ from orchestratum.explain($1::text::uuid)`,
   fillSubscription: `select reached, queue, available_at
 from orchestratum.fill_subscription($1::text, $2::text::bigint, $3::text::bigint, $4::int)`,
   finish: `select id, fence, result, awaited, queue, available_at
-from orchestratum.finish($1::text, $2::text::json)`,
+from orchestratum.finish($1::text, $2::text::json)
+where result <> 'accepted' or awaited`,
   finishDuty: `update orchestratum.duty d
 set next_run_at = (select clock_timestamp()) + $4::float8 * interval '1 millisecond',
     leased_by = null,
@@ -3840,7 +3841,8 @@ set next_run_at = (select clock_timestamp()) + $4::float8 * interval '1 millisec
 where d.name = $2::text and d.fence = $3::int and d.leased_by = $1::text
 returning d.name`,
   finishPublishing: `select id, fence, result, awaited, queue, available_at
-from orchestratum.finish_publishing($1::text, $2::text::json)`,
+from orchestratum.finish_publishing($1::text, $2::text::json)
+where result <> 'accepted' or awaited`,
   finishWithin: `select id, fence, result, awaited, queue, available_at, transaction_id
 from orchestratum.finish_within($1::text, $2::text::json)`,
   foldHistory: `select f.folded, f.more, f.later

@@ -535,7 +535,7 @@ export function createWorker(
         row.claimed_micros = anchor.micros;
         duties?.worked(row.queue);
       }
-      if (observers.wanted) {
+      if (observers.wants("claimed")) {
         const durationMs = anchor.at - sentAt;
         report({ type: "claimed", worker: id, count: taken.length, durationMs, commands: taken.map(observed) });
       }

@@ -7,7 +7,7 @@ import { postgresJs } from "../../adapters/postgres-js.ts";
 import { migrate } from "../../src/migrate.ts";
 import { queries } from "../../src/sql.generated.ts";
 import { type Postgres, startPostgres } from "../postgres.ts";
-import { newId, Session } from "./session.ts";
+import { execution, newId, Session } from "./session.ts";
 
 const batch = 10;
 const count = 150_000;
@@ -35,26 +35,6 @@ type Statement = (typeof hot)[number];
 let server: Postgres;
 let session: Session;
 let loader: Session;
-
-const literal = (value: unknown): string =>
-  value === null || typeof value === "number" || typeof value === "boolean"
-    ? String(value)
-    : `'${(typeof value === "string" ? value : JSON.stringify(value)).replaceAll("'", "''")}'`;
-
-const execution = (statement: Statement, params: readonly unknown[]): string =>
-  `execute hot_${statement} (${params.map(literal).join()})`;
-
-interface Explained {
-  "QUERY PLAN": [{ Plan: { "Shared Hit Blocks": number; "Shared Read Blocks": number; "Actual Rows": number } }];
-}
-
-async function explain(statement: Statement, params: readonly unknown[]): Promise<{ pages: number; rows: number }> {
-  const explained = await session.row<Explained>(
-    `explain (analyze, buffers, format json) ${execution(statement, params)}`,
-  );
-  const { Plan } = explained["QUERY PLAN"][0];
-  return { pages: Plan["Shared Hit Blocks"] + Plan["Shared Read Blocks"], rows: Plan["Actual Rows"] };
-}
 
 /** The id of an event that is there before the tests. */
 const stored = (n: number): string => `e0000000-0000-7000-8000-${n.toString(16).padStart(12, "0")}`;
@@ -212,7 +192,7 @@ const statements: [string, Statement, number, () => unknown[] | Promise<unknown[
 test.each(statements)(
   "%s touches few pages by a plan of the empty table",
   async (_, statement, rows, params) => {
-    const explained = await explain(statement, await params());
+    const explained = await session.explain(statement, await params());
     expect(explained.rows).toBe(rows);
     expect(pagesEach * batch + pagesOnce).toBeLessThan(smallestIndexPages);
     expect(explained.pages).toBeLessThan(pagesEach * batch + pagesOnce);

@@ -312,10 +312,21 @@ test(
       cross join lateral (select exp(hashint4(n) % 1000 / 200.0 + 2) as ms) w
       cross join lateral (select exp(hashint4(-n) % 1000 / 300.0) as ms) r`);
 
-    const [explained] = await session.rows<{
-      "QUERY PLAN": [{ Plan: { "Shared Hit Blocks": number; "Shared Read Blocks": number } }];
-    }>(`explain (analyze, buffers, format json) ${step}`);
-    const plan = explained?.["QUERY PLAN"][0].Plan ?? expect.fail();
+    // Once by the plans of the empty table, and once by those that are made of it now, by what is known of an empty one.
+    const touched: number[] = [];
+    for (const before of [[], ["discard plans", step]]) {
+      for (const text of before) await session.rows(text);
+      // Whatever other databases' DDL makes the server forget is read again, and counts: the least of three.
+      const each: number[] = [];
+      for (let time = 0; time < 3; time += 1) {
+        const [explained] = await session.rows<{
+          "QUERY PLAN": [{ Plan: { "Shared Hit Blocks": number; "Shared Read Blocks": number } }];
+        }>(`explain (analyze, buffers, format json) ${step}`);
+        const plan = explained?.["QUERY PLAN"][0].Plan ?? expect.fail();
+        each.push(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]);
+      }
+      touched.push(Math.min(...each));
+    }
     const { pages } = await session.row<{ pages: number }>(
       `select sum(pg_relation_size(i.indexrelid))::int / 8192 as pages
       from pg_index i
@@ -323,7 +334,7 @@ test(
     );
     // A hundred by the index of times, their rows, and three probes of each slot: less than the whole index once.
     expect(pages).toBeGreaterThan(500);
-    expect(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]).toBeLessThan(pages);
+    expect(touched.filter((each) => each >= pages)).toEqual([]);
 
     for (let more = true; more; ) {
       more = (await session.row<Step>("select f.more from orchestratum.fold_history(0, 20000) f")).more;

@@ -127,9 +127,23 @@ export interface Known {
 }
 
 /** The text of a query, with the clock that its function takes as a last argument. */
-const withClock = (text: string, place: number): string => text.replace(/\)$/, `, $${place}::text::timestamptz)`);
+const withClock = (text: string, place: number): string =>
+  text.replace(/\)(?=$|\nwhere)/, `, $${place}::text::timestamptz)`);
 
 const json = (value: unknown): string => (typeof value === "string" ? value : JSON.stringify(value));
+
+const literal = (value: unknown): string =>
+  typeof value === "number" || typeof value === "boolean" || value === null
+    ? String(value)
+    : `'${json(value).replaceAll("'", "''")}'`;
+
+/** Runs what was prepared as `hot_…`. */
+export const execution = (statement: string, params: readonly unknown[]): string =>
+  `execute hot_${statement} (${params.map(literal).join()})`;
+
+interface Explained {
+  "QUERY PLAN": [{ Plan: { "Shared Hit Blocks": number; "Shared Read Blocks": number; "Actual Rows": number } }];
+}
 
 export class Session implements AsyncDisposable {
   readonly #sql: postgres.Sql;
@@ -164,6 +178,15 @@ export class Session implements AsyncDisposable {
     const [row] = await this.rows<Row>(text, params);
     if (row === undefined) throw new Error(`Cannot find a row: ${text}`);
     return row;
+  }
+
+  /** How many pages an execution touches, those inside functions among them, and how many rows it answers. */
+  async explain(statement: string, params: readonly unknown[]): Promise<{ pages: number; rows: number }> {
+    const explained = await this.row<Explained>(
+      `explain (analyze, buffers, format json) ${execution(statement, params)}`,
+    );
+    const { Plan } = explained["QUERY PLAN"][0];
+    return { pages: Plan["Shared Hit Blocks"] + Plan["Shared Read Blocks"], rows: Plan["Actual Rows"] };
   }
 
   async begin(): Promise<void> {
@@ -214,7 +237,10 @@ export class Session implements AsyncDisposable {
     return { commands, clock: last?.available_at ?? "", more: last?.more ?? false };
   }
 
-  /** `outcomes` may be JSON that somebody else has written; a follow-up without a name gets one. */
+  /**
+   * `outcomes` may be JSON that somebody else has written; a follow-up without a name gets one. The statement names what
+   * was not accepted, and what somebody waits for; the results name the others, too.
+   */
   async finish(worker: string, outcomes: readonly Outcome[] | string, { at }: { at?: string } = {}) {
     interface Row extends LeaseResult {
       awaited: boolean;
@@ -229,10 +255,13 @@ export class Session implements AsyncDisposable {
     const rows = await (at === undefined
       ? this.rows<Row>(queries.finish, params)
       : this.rows<Row>(withClock(queries.finish, 3), [...params, at]));
+    const key = ({ id, fence }: Pick<LeaseResult, "id" | "fence">) => `${id}:${fence}`;
+    const told = new Map(rows.filter(({ result }) => result !== "due").map((row) => [key(row), row]));
+    const leases = new Map((JSON.parse(json(given)) as LeaseResult[]).map((outcome) => [key(outcome), outcome]));
     return {
-      results: rows
-        .filter(({ result }) => result !== "due")
-        .map(({ id, fence, result }): LeaseResult => ({ id, fence, result })),
+      results: [...leases].map(([of, { id, fence }]): LeaseResult => {
+        return { id, fence, result: told.get(of)?.result ?? "accepted" };
+      }),
       awaited: rows.filter(({ awaited }) => awaited).map(({ id }) => id),
       due: hints(rows.filter(({ result }) => result === "due")),
     };
