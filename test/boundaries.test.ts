@@ -4,6 +4,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
+import { mutants } from "../scripts/mutants-list.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 
@@ -101,8 +102,17 @@ test("tsconfig.json resolves the entry points to the sources", () => {
 test("examples/deno.json resolves them, too, and other packages as deno.json does", () => {
   const { exports, imports } = JSON.parse(read("deno.json"));
   const own = Object.entries(exports).map(([entry, path]) => [`orchestratum${entry.slice(1)}`, `.${path}`]);
-  // Examples may use packages of their own.
-  expect(JSON.parse(read("examples/deno.json")).imports).toMatchObject({ ...Object.fromEntries(own), ...imports });
+  const examples: Record<string, string> = JSON.parse(read("examples/deno.json")).imports;
+  // Examples may use packages of their own, but no entry point that there is not.
+  expect(examples).toMatchObject({ ...Object.fromEntries(own), ...imports });
+  const named = Object.keys(examples).filter((name) => name.startsWith("orchestratum"));
+  expect(named).toEqual(own.map(([name]) => name));
+});
+
+test("scripts/mutants-list.ts breaks what is there, once each", () => {
+  const times = mutants.map(({ rule, file, from }) => [rule, read(file).split(from).length - 1]);
+  expect(times.filter(([, count]) => count !== 1)).toEqual([]);
+  for (const { rule, test } of mutants) expect(() => read(test[0]), rule).not.toThrow();
 });
 
 test("package-lock.json names the optional packages of every platform", () => {

@@ -241,7 +241,9 @@ export const controlCases: readonly Case[] = [
     same((await rejection(reschedule(moved.id, { delayMs: -1 }))).name, "RangeError", "a delay");
     same((await rejection(reschedule(moved.id, new Date(Number.NaN)))).name, "RangeError", "a time");
     same((await rejection(reprioritise(moved.id, 10))).name, "RangeError", "a priority");
-    same((await rejection(reprioritise(moved.id, 1, { by: "" }))).name, "RangeError", "a name");
+    for (const by of ["", "a\0"]) {
+      same((await rejection(reprioritise(moved.id, 1, { by }))).name, "RangeError", "a name");
+    }
   }),
 
   scenario("erase() takes a person's data out of a command and its hooks, and leaves the fact", async (scene) => {
@@ -353,35 +355,43 @@ export const controlCases: readonly Case[] = [
     },
   ),
 
-  scenario("pauseQueue() and resumeQueue() reach a worker of another process by a notification", async (scene) => {
-    const work = defineCommand(scene.define({ name: "work" }));
-    const listens = signal();
-    const heard = signal();
-    let looks = 0;
-    const { driver } = scene.ground;
-    const database: Driver = {
-      ...driver,
-      query(text, params, options) {
-        if (text.includes("paused_queue") && ++looks === 2) heard.give();
-        return driver.query(text, params, options);
+  ...(["Queue", "Name"] as const).map((kind) =>
+    scenario(
+      `pause${kind}() and resume${kind}() reach a worker of another process by a notification`,
+      async (scene) => {
+        const work = defineCommand(scene.define({ name: "work" }));
+        const [table, paused] =
+          kind === "Queue" ? ["paused_queue", scene.queue] : ["paused_name", `work_${scene.queue}`];
+        const listens = signal();
+        const heard = signal();
+        let looks = 0;
+        const { driver } = scene.ground;
+        const database: Driver = {
+          ...driver,
+          query(text, params, options) {
+            if (text.includes(table) && ++looks === 2) heard.give();
+            return driver.query(text, params, options);
+          },
+        };
+        await using worker = createOrchestrator({
+          database,
+          handlers: [work.handle(() => {})],
+          observe: (one) => void (one.type === "listening" && one.proven && listens.give()),
+        });
+        const operator = scene.orchestrator([], [work]);
+        await operator[`pause${kind}`](paused);
+        await scene.work(worker);
+        await listens.got();
+        const { id } = await operator.push(work());
+        await operator[`resume${kind}`](paused);
+        succeeded(await operator.waitFor(id, limited));
+        looks = 1;
+        await operator[`pause${kind}`](paused);
+        await heard.got();
+        await operator[`resume${kind}`](paused);
       },
-    };
-    await using worker = createOrchestrator({
-      database,
-      handlers: [work.handle(() => {})],
-      observe: (one) => void (one.type === "listening" && one.proven && listens.give()),
-    });
-    const operator = scene.orchestrator([], [work]);
-    await operator.pauseQueue(scene.queue);
-    await scene.work(worker);
-    await listens.got();
-    const { id } = await operator.push(work());
-    await operator.resumeQueue(scene.queue);
-    await operator.waitFor(id, limited);
-    looks = 1;
-    await operator.pauseQueue(scene.queue);
-    await heard.got();
-  }),
+    ),
+  ),
 
   scenario("pauseQueue() and resumeQueue() reach a worker that hears no notification by its poll", async (scene) => {
     const work = defineCommand(scene.define({ name: "work" }));

@@ -608,6 +608,37 @@ export const eventStoreCases: readonly Case[] = [
     await eventually("somebody has it", async () => (await holder()) !== undefined);
   }),
 
+  scenario("several readers that hear of one event all get it at once, whoever is placing it", async (scene) => {
+    const { counted, name } = eventsOf(scene);
+    const got = upTo(4).map(() => 0);
+    const orchestrator = scene.orchestrator([]);
+    const readers = got.map((_, place) =>
+      readerOf(scene, orchestrator, {
+        name: `${name}-${place}`,
+        handle(events) {
+          got[place] = numbersOf(events).at(-1) ?? 0;
+        },
+      }),
+    );
+    await Promise.all(readers.map(({ started }) => started));
+    // Nobody's poll comes within the time that is waited.
+    const allHave = (n: number) => eventually(`all have event ${n}`, () => got.every((last) => last === n));
+    for (const n of upTo(10)) {
+      await orchestrator.publish(counted({ n }));
+      await allHave(n);
+    }
+    const locked = signal<boolean>();
+    const placing = scene.ground.transaction(async (db) => {
+      await db.query("select from orchestratum.event_head for update", []);
+      locked.give(true);
+      // Two reads wait for that no longer than half of it: a reader that hears of an event while it reads does so again.
+      await new Promise((resolve) => setTimeout(resolve, 1_000));
+    });
+    await locked.got();
+    await Promise.all([placing, orchestrator.publish(counted({ n: 11 }))]);
+    await allHave(11);
+  }),
+
   scenario("readAll() shows what was published before it, whoever is placing that", async (scene) => {
     const { counted, topics } = eventsOf(scene);
     const { publish, readAll } = scene.orchestrator([]);
@@ -938,10 +969,12 @@ export const eventStoreCases: readonly Case[] = [
   }),
 
   scenario("what is no stream, position, topic or reader is refused before any statement", async (scene) => {
-    const { readStream, readAll, startReader, rebuild, resetReader } = scene.orchestrator([]);
+    const { append, readStream, readAll, startReader, rebuild, resetReader } = scene.orchestrator([]);
     const handle = () => {};
     const wrong: [() => unknown, string][] = [
+      [() => append("a\0", []), "stream"],
       [() => readStream(""), "stream"],
+      [() => readStream("a\0"), "stream"],
       [() => readStream("s", { from: 0 }), "from"],
       [() => readStream("s", { limit: 10_001 }), "limit"],
       [() => readStream("s", { direction: "up" as never }), "direction"],

@@ -6,7 +6,6 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { postgresJs } from "../adapters/postgres-js.ts";
 import {
-  type Clock,
   createOrchestrator,
   type Driver,
   defineCommand,
@@ -15,17 +14,11 @@ import {
   type WorkerOptions,
 } from "../src/index.ts";
 import { createDatabase, type Database } from "./database.ts";
+import { hurriedClock } from "./hurried-clock.ts";
 
 const times = 20;
 const minuteMs = 60_000;
-const fast: Clock = {
-  now: () => performance.now() * times,
-  after(ms, callback) {
-    const timer = setTimeout(callback, Math.min(ms / times, 2 ** 31 - 1));
-    return { cancel: () => clearTimeout(timer) };
-  },
-  random: () => Math.random(),
-};
+const fast = hurriedClock(times);
 const minutes = (count: number): Promise<void> =>
   new Promise((resolve) => setTimeout(resolve, (count * minuteMs) / times));
 

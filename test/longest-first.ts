@@ -6,19 +6,25 @@ import { BaseSequencer, type TestSpecification } from "vitest/node";
 
 /** By their names, the longest first; the others follow in vitest's own order. */
 const long = [
-  "adapters/conformance",
-  "adapters/cli-control",
-  "examples/digest",
-  "processes/processes",
   "adapters/connections",
   "docs",
-  "migrate",
+  "examples/digest",
+  "adapters/conformance",
+  "adapters/cli-remote",
   "idle",
-  "package",
-  "doctor",
-  "adapters/cli-fleet",
+  "adapters/cli-control",
+  "processes/processes",
+  "adapters/pglite",
+  "worker",
   "adapters/hono/sockets",
-  "adapters/opentelemetry",
+  "adapters/cli",
+  "doctor",
+  "adapters/cli-directory",
+  "package",
+  "stop",
+  "adapters/hono/feeds",
+  "adapters/cli-serve",
+  "sql/plans",
 ];
 
 export default class LongestFirst extends BaseSequencer {

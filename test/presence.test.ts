@@ -12,19 +12,11 @@ import {
 } from "../src/index.ts";
 import { createDatabase, type Database } from "./database.ts";
 import { type Fault, faulty, holdBack } from "./faulty-driver.ts";
+import { hurriedClock } from "./hurried-clock.ts";
 
 const job = defineCommand({ name: "job" });
 
-/** Fifty seconds of this clock pass in one. */
-const hurry = 50;
-const hurried: Clock = {
-  now: () => performance.now() * hurry,
-  after(ms, callback) {
-    const timer = setTimeout(callback, Math.min(ms / hurry, 2 ** 31 - 1));
-    return { cancel: () => clearTimeout(timer) };
-  },
-  random: () => Math.random(),
-};
+const hurried = hurriedClock(50);
 
 let database: Database;
 let orchestrator: Orchestrator | undefined;

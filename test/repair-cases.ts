@@ -1,6 +1,6 @@
 /** Pausing by name, and what corrects a command, where other people or an end are in the way. */
 import * as v from "valibot";
-import { createOrchestrator, type Driver, defineCommand } from "../src/index.ts";
+import { createOrchestrator, defineCommand } from "../src/index.ts";
 import { type Case, limited, minute, rejection, same, scenario, signal, succeeded, truth } from "./conformance.ts";
 
 export const repairCases: readonly Case[] = [
@@ -83,37 +83,6 @@ export const repairCases: readonly Case[] = [
     truth(((await get(id))?.availableAt?.getTime() ?? 0) > Date.now() + minute, "it is put off");
     await resumeName(`slow_${scene.queue}`);
     succeeded(await waitFor(id, limited));
-  }),
-
-  scenario("pauseName() and resumeName() reach a worker of another process by a notification", async (scene) => {
-    const work = defineCommand(scene.define({ name: "work" }));
-    const listens = signal();
-    const heard = signal();
-    let looks = 0;
-    const { driver } = scene.ground;
-    const database: Driver = {
-      ...driver,
-      query(text, params, options) {
-        if (text.includes("paused_name") && ++looks === 2) heard.give();
-        return driver.query(text, params, options);
-      },
-    };
-    await using worker = createOrchestrator({
-      database,
-      handlers: [work.handle(() => {})],
-      observe: (one) => void (one.type === "listening" && one.proven && listens.give()),
-    });
-    const operator = scene.orchestrator([], [work]);
-    await operator.pauseName(`work_${scene.queue}`);
-    await scene.work(worker);
-    await listens.got();
-    const { id } = await operator.push(work());
-    await operator.resumeName(`work_${scene.queue}`);
-    succeeded(await operator.waitFor(id, limited));
-    looks = 1;
-    await operator.pauseName(`work_${scene.queue}`);
-    await heard.got();
-    await operator.resumeName(`work_${scene.queue}`);
   }),
 
   scenario("a push that is repeated after its input was corrected is the repeat that it is", async (scene) => {

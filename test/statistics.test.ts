@@ -3,21 +3,13 @@
 import * as v from "valibot";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { postgresJs } from "../adapters/postgres-js.ts";
-import { type Clock, createOrchestrator, type Driver, defineCommand, type Orchestrator } from "../src/index.ts";
+import { createOrchestrator, type Driver, defineCommand, type Orchestrator } from "../src/index.ts";
 import { createDatabase, type Database } from "./database.ts";
+import { hurriedClock } from "./hurried-clock.ts";
 
 const job = defineCommand({ name: "job", input: v.number() });
 
-/** Fifty seconds of this clock pass in one. */
-const hurry = 50;
-const clock: Clock = {
-  now: () => performance.now() * hurry,
-  after(ms, callback) {
-    const timer = setTimeout(callback, Math.min(ms / hurry, 2 ** 31 - 1));
-    return { cancel: () => clearTimeout(timer) };
-  },
-  random: () => Math.random(),
-};
+const clock = hurriedClock(50);
 
 let database: Database;
 let orchestrator: Orchestrator | undefined;

@@ -1,20 +1,12 @@
 /** `orchestratum completion`: what a shell offers is what there is. Bash runs the script; the others are looked at. */
 
 import { execFile } from "node:child_process";
-import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { beforeAll, expect, test } from "vitest";
 import { commands } from "../../adapters/cli/commands.ts";
+import { run } from "./cli-process.ts";
 
 const execute = promisify(execFile);
-const main = fileURLToPath(new URL("../../adapters/cli/main.ts", import.meta.url));
-const checkout = fileURLToPath(new URL("../..", import.meta.url));
-
-const run = (args: string[]) =>
-  execute(process.execPath, ["--import", import.meta.resolve("tsx"), main, ...args], {
-    env: { ...process.env, TSX_TSCONFIG_PATH: join(checkout, "tsconfig.json") },
-  });
 
 const scripts: Record<string, string> = {};
 beforeAll(async () => {
@@ -26,7 +18,8 @@ async function offered(...words: string[]): Promise<string[]> {
   const line = ["orchestratum", ...words].map((word) => `'${word}'`).join(" ");
   const code = `${scripts.bash}
 COMP_WORDS=(${line}); COMP_CWORD=${words.length}; _orchestratum; printf '%s\\n' "\${COMPREPLY[@]}"`;
-  const { stdout, stderr } = await execute("bash", ["-uc", code]);
+  // Over a socket, which its input is here, bash takes itself for a remote shell, and reads what is set for those.
+  const { stdout, stderr } = await execute("bash", ["--norc", "-uc", code]);
   expect(stderr).toBe("");
   return stdout.split("\n").filter(Boolean);
 }
@@ -84,5 +77,5 @@ test.each([
   [["completion", "bsh"], 'the shell must be one of bash, zsh, fish, got "bsh"'],
   [["completion", "constructor"], 'got "constructor"'],
 ])("orchestratum %j is misuse: exit code 2 and the way out", async (args, reason) => {
-  await expect(run(args)).rejects.toMatchObject({ code: 2, stdout: "", stderr: expect.stringContaining(reason) });
+  expect(await run(args)).toMatchObject({ code: 2, stdout: "", stderr: expect.stringContaining(reason) });
 });

@@ -1,46 +1,15 @@
 /** The commands that ask and act, on a server: each as a process of its own, as an operator runs it. */
 
-import { execFile } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { createOrchestrator, defineCommand, type Orchestrator } from "orchestratum";
 import { postgresJs } from "orchestratum/postgres-js";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { createDatabase, type Database } from "../database.ts";
+import * as cli from "./cli-process.ts";
 
-const main = fileURLToPath(new URL("../../adapters/cli/main.ts", import.meta.url));
-const checkout = fileURLToPath(new URL("../..", import.meta.url));
-const folder = mkdtempSync(join(tmpdir(), "orchestratum-cli-"));
-
-interface Ended {
-  readonly code: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-/** Runs the command line with what stands on its standard input. */
-function run(
-  args: string[],
-  { input = "", url = database.url }: { input?: string; url?: string } = {},
-): Promise<Ended> {
-  return new Promise((resolve) => {
-    const child = execFile(
-      process.execPath,
-      ["--import", import.meta.resolve("tsx"), main, ...args],
-      {
-        cwd: folder,
-        env: { ...process.env, DATABASE_URL: url, TSX_TSCONFIG_PATH: join(checkout, "tsconfig.json") },
-        maxBuffer: 1e8,
-      },
-      (error, stdout, stderr) => resolve({ code: error === null ? 0 : Number(error.code), stdout, stderr }),
-    );
-    // A command that does not read its input may be gone before it was written.
-    child.stdin?.on("error", () => {});
-    child.stdin?.end(input);
-  });
-}
+const run = (args: string[], { input = "", url = database.url } = {}) =>
+  cli.run(args, { input, env: { DATABASE_URL: url } });
 
 const json = async (args: string[]): Promise<any> => {
   const { code, stdout, stderr } = await run([...args, "--json"]);
@@ -68,7 +37,6 @@ beforeAll(async () => {
 afterAll(async () => {
   await orchestrator.stop();
   await database.drop();
-  rmSync(folder, { recursive: true, force: true });
 });
 
 test("push takes the defaults that a handler has registered, and options over them", async () => {
@@ -93,7 +61,7 @@ test("push tells of a name that nobody handles, and pushes nevertheless", async 
 test("push reads its input from standard input and from a file", async () => {
   const piped = await run(["push", "greet", "-", "--queue", "none"], { input: '{"from": "stdin"}\n' });
   expect(await orchestrator.get(piped.stdout.trim())).toMatchObject({ input: { from: "stdin" } });
-  writeFileSync(join(folder, "input.json"), '["file"]');
+  writeFileSync(join(cli.folder, "input.json"), '["file"]');
   const filed = await run(["push", "greet", "--file", "input.json", "--queue", "none"]);
   expect(await orchestrator.get(filed.stdout.trim())).toMatchObject({ input: ["file"] });
 });

@@ -1,38 +1,14 @@
 /** The command line on the embedded database: from an empty folder to commands that were run. */
 
-import { execFile, spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { spawnSync } from "node:child_process";
+import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { beforeAll, expect, test } from "vitest";
+import { checkout, type Ended, folder, run, typescript } from "./cli-process.ts";
 
-const checkout = fileURLToPath(new URL("../..", import.meta.url));
-const main = join(checkout, "adapters/cli/main.ts");
-const folder = mkdtempSync(join(tmpdir(), "orchestratum-cli-"));
 const project = join(folder, "My App");
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-interface Ended {
-  readonly code: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-function run(args: string[], cwd = project): Promise<Ended> {
-  const { DATABASE_URL: _, ...inherited } = process.env;
-  const env = { ...inherited, TSX_TSCONFIG_PATH: join(checkout, "tsconfig.json") };
-  return new Promise((resolve) => {
-    execFile(
-      process.execPath,
-      ["--import", import.meta.resolve("tsx"), ...args],
-      { cwd, env },
-      (error, stdout, stderr) => resolve({ code: error === null ? 0 : Number(error.code), stdout, stderr }),
-    );
-  });
-}
-
-const orchestratum = (args: string[], cwd?: string): Promise<Ended> => run([main, ...args], cwd);
+const orchestratum = (args: string[], cwd = project): Promise<Ended> => run(args, { cwd });
 
 let initialised: Ended;
 
@@ -95,7 +71,7 @@ test("what init writes type-checks under its own strict options", () => {
 });
 
 test("what init writes runs, and the command line works on its directory", async () => {
-  const started = await run(["app.ts"]);
+  const started = await run(["app.ts"], { cwd: project, words: typescript });
   expect(started).toMatchObject({ code: 0, stdout: expect.stringMatching(/^[0-9a-f-]{36} Hello, Ada!\n$/) });
   const [id = ""] = started.stdout.split(" ");
   const data = ["--database", "./data"];

@@ -1,38 +1,12 @@
 /** The commands that tell of the fleet, and why things stand still: each as a process of its own, as an operator runs it. */
 
-import { execFile } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { createOrchestrator, defineCommand, type Orchestrator } from "orchestratum";
 import { postgresJs } from "orchestratum/postgres-js";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { createDatabase, type Database } from "../database.ts";
+import * as cli from "./cli-process.ts";
 
-const main = fileURLToPath(new URL("../../adapters/cli/main.ts", import.meta.url));
-const checkout = fileURLToPath(new URL("../..", import.meta.url));
-const folder = mkdtempSync(join(tmpdir(), "orchestratum-cli-"));
-
-interface Ended {
-  readonly code: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-function run(args: string[], url = database.url): Promise<Ended> {
-  return new Promise((resolve) => {
-    execFile(
-      process.execPath,
-      ["--import", import.meta.resolve("tsx"), main, ...args],
-      {
-        cwd: folder,
-        env: { ...process.env, DATABASE_URL: url, TSX_TSCONFIG_PATH: join(checkout, "tsconfig.json") },
-      },
-      (error, stdout, stderr) => resolve({ code: error === null ? 0 : Number(error.code), stdout, stderr }),
-    );
-  });
-}
+const run = (args: string[], url = database.url) => cli.run(args, { env: { DATABASE_URL: url } });
 
 const unknownId = "01999f3e-7c1b-7000-8000-3f2a9f0e6d11";
 const secret = "secret-of-ada";
@@ -58,7 +32,6 @@ beforeAll(async () => {
 afterAll(async () => {
   await orchestrator.stop();
   await database.drop();
-  rmSync(folder, { recursive: true, force: true });
 });
 
 test("doctor finds nothing in a database that is well, and its exit code is the worst finding", async () => {

@@ -1,12 +1,9 @@
 /** The command line without a database: the same commands over HTTP, each as a process of its own. */
 
-import { execFile, spawn } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { getRequestListener } from "@hono/node-server";
 import { Hono } from "hono";
 import { createOrchestrator, defineCommand, type Orchestrator } from "orchestratum";
@@ -15,45 +12,16 @@ import { postgresJs } from "orchestratum/postgres-js";
 import * as v from "valibot";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { createDatabase, type Database } from "../database.ts";
-
-const main = fileURLToPath(new URL("../../adapters/cli/main.ts", import.meta.url));
-const checkout = fileURLToPath(new URL("../..", import.meta.url));
-const folder = mkdtempSync(join(tmpdir(), "orchestratum-cli-"));
-const { DATABASE_URL: _, ORCHESTRATUM_URL: __, ORCHESTRATUM_TOKEN: ___, ...inherited } = process.env;
-const command = ["--import", import.meta.resolve("tsx"), main];
-
-interface Ended {
-  readonly code: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
+import * as cli from "./cli-process.ts";
 
 /** Every token that was sent to a process: none may show it. */
 const token = "a-token-of-more-than-sixteen-characters";
 const reader = "a-token-of-one-who-may-only-read";
 
-interface RunOptions {
-  readonly input?: string;
-  readonly env?: Record<string, string>;
-}
+const onServer = () => ({ ORCHESTRATUM_URL: url, ORCHESTRATUM_TOKEN: token });
 
-const environment = (env?: Record<string, string>) => ({
-  ...inherited,
-  TSX_TSCONFIG_PATH: join(checkout, "tsconfig.json"),
-  ...(env ?? { ORCHESTRATUM_URL: url, ORCHESTRATUM_TOKEN: token }),
-});
-
-async function run(args: string[], { input = "", env }: RunOptions = {}): Promise<Ended> {
-  const ended = await new Promise<Ended>((resolve) => {
-    const child = execFile(
-      process.execPath,
-      [...command, ...args],
-      { cwd: folder, env: environment(env), maxBuffer: 1e8 },
-      (error, stdout, stderr) => resolve({ code: error === null ? 0 : Number(error.code), stdout, stderr }),
-    );
-    child.stdin?.on("error", () => {});
-    child.stdin?.end(input);
-  });
+async function run(args: string[], { env = onServer(), input = "" }: cli.StartOptions = {}): Promise<cli.Ended> {
+  const ended = await cli.run(args, { input, env });
   expect(ended.stdout + ended.stderr).not.toMatch(/a-token-of/);
   return ended;
 }
@@ -125,7 +93,6 @@ afterAll(async () => {
   server.closeAllConnections();
   server.close();
   await database.drop();
-  rmSync(folder, { recursive: true, force: true });
 });
 
 const named = async (name: string): Promise<number> =>
@@ -185,7 +152,7 @@ test("push --key pushes once however often it is run, one command or many", asyn
 test("push --many pushes a command a line, tells of the refused ones, and does not let them keep the others out", async () => {
   const lines = Array.from({ length: 1_200 }, (_, number) => JSON.stringify({ to: `${number}` }));
   troubles = 3;
-  writeFileSync(join(folder, "lines.ndjson"), `${lines.join("\n")}\n\n`);
+  writeFileSync(join(cli.folder, "lines.ndjson"), `${lines.join("\n")}\n\n`);
   const options = ["--queue", "bulk", "--retries", "1"];
   expect(await run(["push", "greet", "--file", "lines.ndjson", "--many", ...options])).toMatchObject({
     ...{ code: 0, stdout: "Pushed 1,200 commands\n", stderr: "" },
@@ -234,7 +201,7 @@ test("status, timeline and explain show the same as on the database", async () =
 });
 
 /** Documents as values: the order of their properties says nothing. */
-const sorted = ({ stdout, stderr, code }: Ended, more: string[]) =>
+const sorted = ({ stdout, stderr, code }: cli.Ended, more: string[]) =>
   more.length > 0 ? { document: JSON.parse(stdout), stderr, code } : { stdout, stderr, code };
 
 test("list goes from page to page, also where one takes several requests", async () => {
@@ -304,26 +271,14 @@ test("tail shows what ends, over HTTP and on the database, from a time on", asyn
     [[], { DATABASE_URL: database.url }],
   ];
   for (const [args, env] of ways) {
-    const child = spawn(process.execPath, [...command, "tail", "--since", "1h", "--queue", "mail", ...args], {
-      cwd: folder,
-      env: environment(env),
-    });
-    let shown = "";
-    let failed = "";
-    const seen = (text: string): Promise<void> =>
-      new Promise((resolve) => {
-        const look = () => void (shown.includes(text) && resolve());
-        child.stdout.on("data", look);
-        look();
-      });
-    child.stdout.setEncoding("utf8").on("data", (chunk: string) => void (shown += chunk));
-    child.stderr.setEncoding("utf8").on("data", (chunk: string) => void (failed += chunk));
+    const tail = ["tail", "--since", "1h", "--queue", "mail", ...args];
+    const { child, output, ended } = cli.start(tail, { env: env ?? onServer() });
+    const seen = (text: string) => expect.poll(() => output.stdout, { timeout: 20_000 }).toContain(text);
     await seen(before.id);
     const { id } = await orchestrator.push(greet({ to: secret, fail: true }));
     await seen(id);
-    const closed = new Promise((resolve) => child.on("close", resolve));
     child.kill("SIGTERM");
-    await closed;
+    const { stdout: shown, stderr: failed } = await ended;
     expect(shown).toMatch(
       new RegExp(`^\\S+ \\S+Z {2}failed {5}${id} {2}greet {2}mail {2}[\\d.]+ ms {2}error: The mailbox is full$`, "m"),
     );
@@ -335,17 +290,11 @@ test("tail shows what ends, over HTTP and on the database, from a time on", asyn
 });
 
 test("tail ends when nobody reads on, and prints documents with --json", async () => {
-  const { stdout, code } = await new Promise<Ended>((resolve) => {
-    execFile(
-      "bash",
-      ["-c", `"$@" tail --since 1h --json | head -n 1`, "bash", process.execPath, ...command],
-      { cwd: folder, env: environment() },
-      (error, out, err) => resolve({ code: error === null ? 0 : Number(error.code), stdout: out, stderr: err }),
-    );
-    // It writes again only when something ends.
-    const timer = setInterval(() => void orchestrator.push(greet({ to: "x" })), 500);
-    setTimeout(() => clearInterval(timer), 20_000).unref();
-  });
+  // It writes again only when something ends.
+  const timer = setInterval(() => void orchestrator.push(greet({ to: "x" })), 500);
+  const words = ["bash", "-c", `"$@" tail --since 1h --json | head -n 1`, "bash", ...cli.command];
+  const { stdout, code } = await cli.run([], { words, env: onServer() });
+  clearInterval(timer);
   expect(code).toBe(0);
   expect(JSON.parse(stdout)).toMatchObject({ id: expect.any(String), finishedAt: expect.any(String) });
 });

@@ -1,32 +1,26 @@
 /** `orchestratum serve`: routes and worker in one process, as somebody starts it. */
 
-import { type ChildProcess, execFile, spawn } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { defineCommand, defineEvent } from "orchestratum";
 import { createClient } from "orchestratum/client";
-import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import { Webhook } from "standardwebhooks";
+import { afterAll, beforeAll, expect, test } from "vitest";
 import { createDatabase, type Database } from "../database.ts";
+import * as cli from "./cli-process.ts";
 
-const main = fileURLToPath(new URL("../../adapters/cli/main.ts", import.meta.url));
-const checkout = fileURLToPath(new URL("../..", import.meta.url));
-const folder = mkdtempSync(join(tmpdir(), "orchestratum-cli-"));
-const { DATABASE_URL: _, ORCHESTRATUM_TOKENS: __, ...inherited } = process.env;
-const command = ["--import", import.meta.resolve("tsx"), main];
 const token = "a-token-of-more-than-sixteen-characters";
+const tickKey = `whsec_${btoa("k".repeat(32))}`;
 
 let database: Database;
-const children = new Set<ChildProcess>();
 
 beforeAll(async () => {
   database = await createDatabase({ max: 10 });
-  const core = JSON.stringify(join(checkout, "src/index.ts"));
+  const core = JSON.stringify(join(cli.checkout, "src/index.ts"));
   writeFileSync(
-    join(folder, "handlers.mjs"),
+    join(cli.folder, "handlers.mjs"),
     `import { defineCommand, defineEvent } from ${core};
 export const greeting = defineCommand({ name: "greet" }).handle(() => {});
 export const slow = defineCommand({ name: "slow" }).handle(async ({ signal }) => {
@@ -39,71 +33,51 @@ export const happened = defineEvent({ topic: "tests.happened" });
 `,
   );
   const orchestrator = `import { createOrchestrator } from ${core};
-import { postgresJs } from ${JSON.stringify(join(checkout, "adapters/postgres-js.ts"))};
-import { tokenAuthoriser } from ${JSON.stringify(join(checkout, "adapters/hono/router.ts"))};
+import { postgresJs } from ${JSON.stringify(join(cli.checkout, "adapters/postgres-js.ts"))};
+import { tokenAuthoriser } from ${JSON.stringify(join(cli.checkout, "adapters/hono/router.ts"))};
 import * as handlers from "./handlers.mjs";
 `;
   const made = "createOrchestrator({ database: postgresJs(process.env.APP_DATABASE), handlers })";
   writeFileSync(
-    join(folder, "site.mjs"),
+    join(cli.folder, "site.mjs"),
     `${orchestrator}export const orchestrator = ${made};
 export const authorise = tokenAuthoriser([{ name: "tests", token: ${JSON.stringify(token)}, scopes: ["push", "read"] }]);
+export const tickKeys = ${JSON.stringify(tickKey)};
 `,
   );
-  writeFileSync(join(folder, "unsaid.mjs"), `${orchestrator}export default ${made};\n`);
-  writeFileSync(join(folder, "wrong.mjs"), `${orchestrator}export default ${made};\nexport const authorise = true;\n`);
+  writeFileSync(join(cli.folder, "unsaid.mjs"), `${orchestrator}export default ${made};\n`);
+  writeFileSync(
+    join(cli.folder, "wrong.mjs"),
+    `${orchestrator}export default ${made};\nexport const authorise = true;\n`,
+  );
 });
-afterEach(() => {
-  for (const child of children) child.kill("SIGKILL");
-  children.clear();
-});
-afterAll(async () => {
-  await database.drop();
-  rmSync(folder, { recursive: true, force: true });
-});
+afterAll(() => database.drop());
 
-const environment = (env: Record<string, string>) => ({
-  ...inherited,
-  TSX_TSCONFIG_PATH: join(checkout, "tsconfig.json"),
-  APP_DATABASE: database.url,
-  ...env,
-});
+/** Its modules import the sources. */
+const words = cli.commandOfSources;
 
-interface Serving {
+const environment = (env: Record<string, string>) => ({ APP_DATABASE: database.url, ...env });
+
+interface Serving extends cli.Started {
   readonly url: string;
-  readonly child: ChildProcess;
-  readonly output: { stdout: string; stderr: string };
-  readonly ended: Promise<number | null>;
 }
 
 /** Starts it on a port that is free, and resolves when it says where it listens. */
 async function serve(args: string[], env: Record<string, string> = {}): Promise<Serving> {
-  const child = spawn(process.execPath, [...command, "serve", ...args, "--port", "0"], {
-    cwd: folder,
-    env: environment(env),
-    stdio: ["ignore", "pipe", "pipe"],
-  });
-  children.add(child);
-  const output = { stdout: "", stderr: "" };
-  const ended = new Promise<number | null>((resolve) => child.on("close", resolve));
-  child.stderr.on("data", (chunk: Buffer) => void (output.stderr += chunk.toString()));
+  const started = cli.start(["serve", ...args, "--port", "0"], { env: environment(env), words });
+  const { child, output, ended } = started;
   const url = await new Promise<string>((resolve, reject) => {
-    child.stdout.on("data", (chunk: Buffer) => {
-      output.stdout += chunk.toString();
+    child.stdout.on("data", () => {
       const [, found] = /^Listening at (\S+)$/m.exec(output.stdout) ?? [];
       if (found !== undefined) resolve(found);
     });
-    void ended.then((code) => reject(new Error(`It ended with ${code}: ${output.stderr}`)));
+    void ended.then(({ code }) => reject(new Error(`It ended with ${code}: ${output.stderr}`)));
   });
-  return { url, child, output, ended };
+  return { ...started, url };
 }
 
 const run = (args: string[], env: Record<string, string> = {}) =>
-  new Promise<{ code: number; stdout: string; stderr: string }>((resolve) => {
-    execFile(process.execPath, [...command, ...args], { cwd: folder, env: environment(env) }, (error, stdout, stderr) =>
-      resolve({ code: error === null ? 0 : Number(error.code), stdout, stderr }),
-    );
-  });
+  cli.run(args, { env: environment(env), ...(args[0] === "serve" ? { words } : {}) });
 
 const statusOf = async (url: string, init?: RequestInit): Promise<number> => (await fetch(url, init)).status;
 
@@ -123,7 +97,7 @@ test("serve runs the routes and a worker of a module that says who may do what, 
   await expect.poll(() => statusOf(`${url}/health/ready`)).toBe(503);
   expect(await statusOf(`${url}/health/live`)).toBe(200);
   child.kill("SIGTERM");
-  expect(await ended).toBe(0);
+  expect((await ended).code).toBe(0);
   expect(output.stderr).toMatch(/ worker_stopped /);
   expect(output.stdout + output.stderr).not.toContain(token);
 });
@@ -153,8 +127,31 @@ test("serve takes handlers and a database, tokens from the environment, and runs
   await other.publish(defineEvent({ topic: "tests.happened" })());
   await expect(other.cancel(id)).rejects.toThrow("403");
   for (const signalled of [child, told.child]) signalled.kill("SIGINT");
-  expect([await ended, await told.ended]).toEqual([0, 0]);
+  for (const { code } of [await ended, await told.ended]) expect(code).toBe(0);
   expect(output.stderr + told.output.stderr).not.toContain(token);
+});
+
+test("serve lets in ticks that are signed by a key which the module exports", async () => {
+  const { url, child, ended } = await serve(["site.mjs", "--no-worker"]);
+  const { id } = await createClient({ url, token }).push(defineCommand({ name: "greet" })());
+  const at = new Date();
+  const body = '{"maxMs":10000}';
+  const tick = (signature: string) =>
+    fetch(`${url}/tick`, {
+      method: "POST",
+      headers: {
+        "Content-Type": "application/json",
+        "webhook-id": "tick-1",
+        "webhook-timestamp": String(Math.floor(at.getTime() / 1_000)),
+        "webhook-signature": signature,
+      },
+      body,
+    });
+  expect((await tick(new Webhook(btoa("s".repeat(32))).sign("tick-1", at, body))).status).toBe(401);
+  expect((await tick(new Webhook(tickKey).sign("tick-1", at, body))).status).toBe(200);
+  expect(await createClient({ url, token }).get(id)).toMatchObject({ status: "succeeded" });
+  child.kill("SIGTERM");
+  expect((await ended).code).toBe(0);
 });
 
 test.each<[string[], string, Record<string, string>]>([

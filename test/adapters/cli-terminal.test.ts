@@ -2,16 +2,13 @@
 
 import { spawn } from "node:child_process";
 import { writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { createOrchestrator, defineCommand, type Orchestrator } from "orchestratum";
 import { postgresJs } from "orchestratum/postgres-js";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { createDatabase, type Database } from "../database.ts";
+import { command, environment, folder } from "./cli-process.ts";
 
-const main = fileURLToPath(new URL("../../adapters/cli/main.ts", import.meta.url));
-const checkout = fileURLToPath(new URL("../..", import.meta.url));
 const greet = defineCommand({ name: "greet", queue: "mail" });
 
 let database: Database;
@@ -34,16 +31,8 @@ function onTerminal(
   { answer, env = {} }: { answer?: string; env?: Record<string, string> } = {},
 ): Promise<{ code: number | null; shown: string }> {
   return new Promise((resolve, reject) => {
-    const words = [process.execPath, "--import", import.meta.resolve("tsx"), main, ...args];
-    const child = spawn("script", ["-qec", words.map(quoted).join(" "), "/dev/null"], {
-      env: {
-        ...process.env,
-        NO_COLOR: "",
-        TERM: "xterm",
-        DATABASE_URL: database.url,
-        TSX_TSCONFIG_PATH: join(checkout, "tsconfig.json"),
-        ...env,
-      },
+    const child = spawn("script", ["-qec", [...command, ...args].map(quoted).join(" "), "/dev/null"], {
+      env: environment({ TERM: "xterm", DATABASE_URL: database.url, ...env }),
       stdio: ["pipe", "pipe", "inherit"],
     });
     let shown = "";
@@ -98,7 +87,7 @@ test("erase asks on a terminal, and --yes answers beforehand", async () => {
 });
 
 test("what takes long shows how far it is, and takes the bar away at its end", async () => {
-  const file = join(tmpdir(), `orchestratum-many-${process.pid}.jsonl`);
+  const file = join(folder, "many.jsonl");
   writeFileSync(file, '{"to":"ada@example.com"}\n'.repeat(40_000));
   const { code, shown } = await onTerminal(["push", "greet", "--many", "--file", file, "--queue", "many"]);
   expect(code).toBe(0);

@@ -1,19 +1,11 @@
-import { type ChildProcess, spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { createOrchestrator, defineCommand, migrationScript, migrationState } from "orchestratum";
 import { pglite } from "orchestratum/pglite";
 import { postgresJs } from "orchestratum/postgres-js";
-import { afterAll, afterEach, expect, test, vi } from "vitest";
+import { afterAll, expect, test, vi } from "vitest";
 import { createDatabase, type Database } from "../database.ts";
-
-const main = fileURLToPath(new URL("../../adapters/cli/main.ts", import.meta.url));
-const checkout = fileURLToPath(new URL("../..", import.meta.url));
-
-const folder = mkdtempSync(join(tmpdir(), "orchestratum-cli-"));
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+import { checkout, commandOfSources, folder, run, start } from "./cli-process.ts";
 
 const databases: Database[] = [];
 afterAll(() => Promise.all(databases.map((database) => database.drop())));
@@ -24,34 +16,8 @@ async function database(options: { migrated?: boolean } = {}): Promise<Database>
   return made;
 }
 
-const children = new Set<ChildProcess>();
-afterEach(() => {
-  for (const child of children) child.kill("SIGKILL");
-  children.clear();
-});
-
-/** Starts the command line as a process of its own, as `npx orchestratum` would. */
-function start(args: string[], environment: Record<string, string> = {}) {
-  const { DATABASE_URL: _, ORCHESTRATUM_URL: __, ...inherited } = process.env;
-  const child = spawn(process.execPath, ["--import", import.meta.resolve("tsx"), main, ...args], {
-    cwd: folder,
-    env: { ...inherited, TSX_TSCONFIG_PATH: join(checkout, "tsconfig.json"), ...environment },
-    stdio: ["ignore", "pipe", "pipe"],
-  });
-  children.add(child);
-  const output = { stdout: "", stderr: "" };
-  child.stdout.on("data", (chunk: Buffer) => void (output.stdout += chunk.toString()));
-  child.stderr.on("data", (chunk: Buffer) => void (output.stderr += chunk.toString()));
-  const ended = new Promise<{ code: number | null; stdout: string; stderr: string }>((resolve) => {
-    child.on("close", (code) => {
-      children.delete(child);
-      resolve({ code, ...output });
-    });
-  });
-  return { child, output, ended };
-}
-
-const run = (args: string[], environment?: Record<string, string>) => start(args, environment).ended;
+/** For modules that import the sources. */
+const fromSources = { words: commandOfSources };
 
 test("orchestratum --help shows the commands, and each command's --help its examples", async () => {
   const general = await run(["--help"]);
@@ -95,7 +61,10 @@ test("orchestratum migrate brings a server up to date, and goes back step by ste
   const first = await run(["migrate", "--database", url]);
   expect(first).toMatchObject({ code: 0, stderr: "" });
   expect(first.stdout).toMatch(/^Applied: 0001_create_commands\n(Applied: .*\n)*Functions replaced\n$/);
-  expect(await run(["migrate"], { DATABASE_URL: url })).toMatchObject({ code: 0, stdout: "Nothing to apply\n" });
+  expect(await run(["migrate"], { env: { DATABASE_URL: url } })).toMatchObject({
+    code: 0,
+    stdout: "Nothing to apply\n",
+  });
   const { applied } = await migrationState(postgresJs(sql));
   for (const name of applied.toReversed()) {
     expect(await run(["migrate", "--down", "--database", url])).toMatchObject({ code: 0, stdout: `Undone: ${name}\n` });
@@ -141,7 +110,7 @@ export const somethingElse = 1;
 test("orchestratum work runs a module's handlers until SIGTERM, and ends with exit code 0", async () => {
   const { url, sql } = await database({ migrated: false });
   const args = ["work", handlersModule("handlers.mjs"), "--database", url, "--migrate", "--verbose"];
-  const { child, output, ended } = start(args.concat("--queues", "default,mail", "--concurrency", "2"));
+  const { child, output, ended } = start(args.concat("--queues", "default,mail", "--concurrency", "2"), fromSources);
   await vi.waitFor(() => expect(output.stderr).toContain("worker_started"), { timeout: 30_000 });
   expect(output.stderr).toMatch(/queues=default,mail/);
   const orchestrator = createOrchestrator({ database: postgresJs(sql), commands: [greet] });
@@ -166,10 +135,11 @@ export default createOrchestrator({ database: postgresJs(process.env.APP_DATABAS
 `,
   );
   handlersModule("handlers-too.mjs");
-  const misused = await run(["work", "orchestrator.mjs", "--schema", "a"], { APP_DATABASE: url });
+  const options = { ...fromSources, env: { APP_DATABASE: url } };
+  const misused = await run(["work", "orchestrator.mjs", "--schema", "a"], options);
   expect(misused).toMatchObject({ code: 2, stderr: expect.stringContaining("leave out --database and --schema") });
 
-  const { child, ended } = start(["work", "./orchestrator.mjs"], { APP_DATABASE: url });
+  const { child, ended } = start(["work", "./orchestrator.mjs"], options);
   const orchestrator = createOrchestrator({ database: postgresJs(sql), commands: [greet] });
   const { id } = await orchestrator.push(greet());
   expect(await orchestrator.waitFor(id)).toMatchObject({ status: "succeeded" });
@@ -183,7 +153,7 @@ test("orchestratum work takes the handlers of a folder", async () => {
   mkdirSync(join(folder, "commands/mail"), { recursive: true });
   handlersModule("commands/mail/greet.mjs");
   writeFileSync(join(folder, "commands/nothing.mjs"), "export const one = 1;\n");
-  const { child, ended } = start(["work", "commands", "--database", url]);
+  const { child, ended } = start(["work", "commands", "--database", url], fromSources);
   const orchestrator = createOrchestrator({ database: postgresJs(sql), commands: [greet] });
   const { id } = await orchestrator.push(greet());
   expect(await orchestrator.waitFor(id)).toMatchObject({ status: "succeeded" });

@@ -2,25 +2,18 @@
 
 import { Webhook } from "standardwebhooks";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type PgliteDatabase, pglite } from "../../../adapters/pglite.ts";
-import { createSite, type Site, signingKey } from "./site.ts";
+import { createSite, openSite, type Site, signingKey } from "./site.ts";
 
 const unknownId = "01999f3e-7c1b-7000-8000-3f2a9f0e6d11";
 
-let database: PgliteDatabase;
-let site: Site;
+let site: Awaited<ReturnType<typeof openSite>>;
 const ask: Site["ask"] = (route, options) => site.ask(route, options);
 
 beforeAll(async () => {
-  database = await pglite();
-  site = createSite(database);
-  await site.orchestrator.migrate();
+  site = await openSite();
   await site.orchestrator.startWorker({ queues: ["default"] }).started;
 });
-afterAll(async () => {
-  await site[Symbol.asyncDispose]();
-  await database.close();
-});
+afterAll(() => site[Symbol.asyncDispose]());
 
 const placed = (order: string, total: number) => ({ topic: "orders.events.placed", data: { order, total } });
 
@@ -149,7 +142,7 @@ test("a delivery cannot be pushed as a command, and is not described as one", as
 });
 
 test("POST /tick works off what is due, and says when to come back", async () => {
-  await using other = createSite(database);
+  await using other = createSite(site.driver);
   const { json } = await other.ask("POST /commands", { body: { name: "add", input: { a: 1 }, queue: "ticked" } });
   await other.ask("POST /commands", { body: { name: "tidy", queue: "ticked", delayMs: 3_600_000 } });
   const tick = await other.ask("POST /tick", { body: { queues: ["ticked"], maxMs: 10_000 } });
@@ -213,7 +206,7 @@ describe("POST /execute", () => {
   });
 
   test("is not there where nothing receives", async () => {
-    await using other = createSite(database, { receive: undefined });
+    await using other = createSite(site.driver, { receive: undefined });
     expect((await other.ask("POST /execute", { body: {} })).status).toBe(404);
   });
 });

@@ -4,20 +4,13 @@
  */
 import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { type PgliteDatabase, pglite } from "../../../adapters/pglite.ts";
-import { createSite, type Site } from "./site.ts";
+import { openSite } from "./site.ts";
 
-let database: PgliteDatabase;
-let site: Site;
+let site: Awaited<ReturnType<typeof openSite>>;
 beforeAll(async () => {
-  database = await pglite();
-  site = createSite(database);
-  await site.orchestrator.migrate();
+  site = await openSite();
 });
-afterAll(async () => {
-  await site[Symbol.asyncDispose]();
-  await database.close();
-});
+afterAll(() => site[Symbol.asyncDispose]());
 
 interface Family {
   readonly name: string;
@@ -133,7 +126,7 @@ test("GET /metrics has depths, the oldest that is due and times, by queue and by
     .poll(
       async () => {
         // What has ended is counted by a duty, which takes its time.
-        await database.query("select f.more from orchestratum.fold_history(0) f", []);
+        await site.driver.query("select f.more from orchestratum.fold_history(0) f", []);
         const labels = { queue: "default", status: "succeeded" };
         return valueOf(await metrics(), "orchestratum_ended_commands_last_day", labels);
       },
@@ -141,12 +134,14 @@ test("GET /metrics has depths, the oldest that is due and times, by queue and by
     )
     .toBeGreaterThan(0);
   const families = await metrics();
+  for (const status of ["scheduled", "pending"])
+    expect(valueOf(families, "orchestratum_live_commands", { queue: "deep", status })).toBe(1);
   const { json } = await site.ask("GET /stats");
   for (const [kind, key, figures] of [
     ["", "queue", json.queues],
     ["name_", "name", json.names],
   ] as const) {
-    expect(figures.length).toBeGreaterThan(0);
+    expect(figures.length).toBeGreaterThan(1);
     for (const one of figures) {
       const value = (metric: string, more: Record<string, string> = {}) =>
         valueOf(families, `orchestratum_${kind}${metric}`, { [key]: one[key], ...more });

@@ -1,4 +1,7 @@
-/** What the routes do, asked without a port. Waiting and streaming are in sockets.test.ts. */
+/**
+ * What the routes do, asked without a port, on the embedded database; the other files have a server. Waiting and streaming
+ * are in sockets.test.ts.
+ */
 
 import { Hono } from "hono";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";

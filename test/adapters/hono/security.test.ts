@@ -4,12 +4,10 @@ import * as v from "valibot";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { withoutValues } from "../../../adapters/hono/problem.ts";
 import { router, tokenAuthoriser, unprotected } from "../../../adapters/hono/router.ts";
-import { type PgliteDatabase, pglite } from "../../../adapters/pglite.ts";
 import { createOrchestrator, type Driver, defineCommand } from "../../../src/index.ts";
-import { authorise, createSite, everything, type Site, tokenOf, wait } from "./site.ts";
+import { authorise, createSite, everything, openSite, type Site, tokenOf, wait } from "./site.ts";
 
-let database: PgliteDatabase;
-let site: Site;
+let site: Awaited<ReturnType<typeof openSite>>;
 const ask: Site["ask"] = (route, options) => site.ask(route, options);
 
 interface Described {
@@ -25,9 +23,7 @@ const anId = "01999f3e-7c1b-7000-8000-3f2a9f0e6d11";
 const filled = (path: string): string => path.replaceAll("{id}", anId).replaceAll(/\{\w+\}/g, "some");
 
 beforeAll(async () => {
-  database = await pglite();
-  site = createSite(database);
-  await site.orchestrator.migrate();
+  site = await openSite();
   const { json } = await ask("GET /openapi.json");
   routes = Object.entries<any>(json.paths).flatMap(([path, methods]) =>
     Object.entries<any>(methods).map(([method, one]) => ({
@@ -38,10 +34,7 @@ beforeAll(async () => {
   );
   expect(routes.length).toBeGreaterThan(20);
 });
-afterAll(async () => {
-  await site[Symbol.asyncDispose]();
-  await database.close();
-});
+afterAll(() => site[Symbol.asyncDispose]());
 
 describe("authorisers", () => {
   test("router() throws without one", () => {
@@ -208,7 +201,7 @@ describe("every route", () => {
   });
 
   test("answers HEAD as GET without a body, and keeps no stream open for it", async () => {
-    await using other = createSite(database, { maxStreams: 2 });
+    await using other = createSite(site.driver, { maxStreams: 2 });
     const { id } = await other.orchestrator.push(wait());
     const gets = routes.filter(({ method }) => method === "GET").map(({ route }) => route.slice(4).replace(anId, id));
     expect(gets).toContain(`/commands/${id}/stream`);
@@ -379,7 +372,7 @@ describe("every route", () => {
 
 describe("hosts and origins", () => {
   test("a Host that is not listed is not served, also for what anybody may ask", async () => {
-    await using other = createSite(database, { hosts: ["jobs.test", "localhost:3000"] });
+    await using other = createSite(site.driver, { hosts: ["jobs.test", "localhost:3000"] });
     expect((await other.ask("GET /health/live")).status).toBe(200);
     for (const host of ["evil.test", "jobs.test.evil.test", "localhost", "jobs.test:80"]) {
       const request = new Request("http://jobs.test/health/live", { headers: { host } });
@@ -388,7 +381,7 @@ describe("hosts and origins", () => {
   });
 
   test("an origin that is listed may send what changes something, and no other", async () => {
-    await using other = createSite(database, { origins: ["https://admin.test"] });
+    await using other = createSite(site.driver, { origins: ["https://admin.test"] });
     const send = (headers: Record<string, string>) => other.ask("POST /queues/q/resume", { headers });
     expect((await send({ Origin: "https://admin.test", "Sec-Fetch-Site": "cross-site" })).status).toBe(200);
     expect((await send({ Origin: "https://evil.test", "Sec-Fetch-Site": "cross-site" })).status).toBe(403);
@@ -447,7 +440,7 @@ describe("what is sent", () => {
       defineCommand({ name: "was", input: refusing("must be something (was ") }),
       defineCommand({ name: "actual", input: refusing("must be something, actual: ") }),
     ];
-    const other = createOrchestrator({ database, commands });
+    const other = createOrchestrator({ database: site.driver, commands });
     const app = router(other, { authorise });
     const send = async (body: unknown) => {
       const request = site.request("POST /commands", { body });
@@ -588,7 +581,7 @@ describe("what is sent", () => {
 
 test("what nobody foresaw is a 500 with an id and nothing else, and the observers get the error under it", async () => {
   const broken: Driver = {
-    ...database,
+    ...site.driver,
     name: "broken",
     query: async () => {
       throw Object.assign(new Error("relation secret_table of password hunter2"), { code: "XX000" });

@@ -1,24 +1,17 @@
 /** Ticks by signature in place of a token, signed by the field's own library. */
 import { Webhook } from "standardwebhooks";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type PgliteDatabase, pglite } from "../../../adapters/pglite.ts";
 import type { Driver } from "../../../src/index.ts";
-import { createSite, type Site, signingKey } from "./site.ts";
+import { createSite, openSite, type Site, signingKey } from "./site.ts";
 
 const newKey = `whsec_${btoa("n".repeat(32))}`;
 const strangeKey = `whsec_${btoa("s".repeat(32))}`;
 
-let database: PgliteDatabase;
-let site: Site;
+let site: Awaited<ReturnType<typeof openSite>>;
 beforeAll(async () => {
-  database = await pglite();
-  site = createSite(database, { tickKeys: [newKey, signingKey] });
-  await site.orchestrator.migrate();
+  site = await openSite({ tickKeys: [newKey, signingKey] });
 });
-afterAll(async () => {
-  await site[Symbol.asyncDispose]();
-  await database.close();
-});
+afterAll(() => site[Symbol.asyncDispose]());
 
 interface Sent {
   readonly id?: string;
@@ -148,8 +141,8 @@ describe("POST /tick by signature", () => {
       },
       end: (id: string, answer: string) => void known.set(id, answer),
     };
-    await using one = createSite(database, { tickKeys: signingKey, tickStore });
-    await using other = createSite(database, { tickKeys: signingKey, tickStore });
+    await using one = createSite(site.driver, { tickKeys: signingKey, tickStore });
+    await using other = createSite(site.driver, { tickKeys: signingKey, tickStore });
     const options = signed();
     const first = await one.ask("POST /tick", options);
     expect((await other.ask("POST /tick", options)).text).toBe(first.text);
@@ -161,10 +154,10 @@ describe("POST /tick by signature", () => {
 
   test("that failed is done again under its id, and once it has not, no more", async () => {
     let fails = true;
-    const failing: Driver = Object.assign(Object.create(database), {
+    const failing: Driver = Object.assign(Object.create(site.driver), {
       query: (...given: Parameters<Driver["query"]>) => {
         if (fails) throw Object.assign(new Error("no connection"), { code: "08006" });
-        return database.query(...given);
+        return site.driver.query(...given);
       },
     });
     await using other = createSite(failing, { tickKeys: signingKey });
@@ -181,11 +174,11 @@ describe("POST /tick by signature", () => {
   });
 
   test("is not there where there are no keys, and wants keys that are some", async () => {
-    await using without = createSite(database);
+    await using without = createSite(site.driver);
     expect((await without.ask("POST /tick", signed())).status).toBe(401);
     for (const tickKeys of ["secret", [], `whsec_${btoa("short")}`, Array(9).fill(signingKey)]) {
-      expect(() => createSite(database, { tickKeys })).toThrow(/^Cannot mount the router with tickKeys: /);
-      expect(() => createSite(database, { tickKeys })).not.toThrow("secret");
+      expect(() => createSite(site.driver, { tickKeys })).toThrow(/^Cannot mount the router with tickKeys: /);
+      expect(() => createSite(site.driver, { tickKeys })).not.toThrow("secret");
     }
   });
 });

@@ -6,6 +6,7 @@
 import { Ajv2020 } from "ajv/dist/2020.js";
 import addFormats from "ajv-formats";
 import { type RouterOptions, router } from "../../../adapters/hono/router.ts";
+import { postgresJs } from "../../../adapters/postgres-js.ts";
 import {
   createOrchestrator,
   type Driver,
@@ -13,6 +14,7 @@ import {
   type Orchestrator,
   receiveCall,
 } from "../../../src/index.ts";
+import { createDatabase } from "../../database.ts";
 import { authorise, handlers, noted, placed, signingKey, tidy, tokenOf, wait } from "./contracts.ts";
 
 export * from "./contracts.ts";
@@ -91,6 +93,21 @@ export function createSite(driver: Driver, options: Partial<RouterOptions> = {})
     },
     async [Symbol.asyncDispose]() {
       await orchestrator.stop({ graceMs: 0 });
+    },
+  };
+}
+
+/** A site on a migrated database of its own, which goes with it. */
+export async function openSite(options: Partial<RouterOptions> = {}): Promise<Site & { readonly driver: Driver }> {
+  const database = await createDatabase({ max: 4 });
+  const driver = postgresJs(database.sql);
+  const site = createSite(driver, options);
+  return {
+    ...site,
+    driver,
+    async [Symbol.asyncDispose]() {
+      await site[Symbol.asyncDispose]();
+      await database.drop();
     },
   };
 }
