@@ -86,6 +86,7 @@ const leaseMs = 60_000;
 const minRescanMs = 1_000;
 /** Not longer, whatever a rescan took: what it alone would find waits that long. */
 const maxRescanMs = 60_000;
+const noRoomMs = 5_000;
 /** What is due this much later was done by somebody else: who did it asks when it is due again, give or take a statement. */
 const longDoneMs = 1_000;
 /** A duty that the table does not know (restored, truncated) is registered and asked for again after this time. */
@@ -119,6 +120,8 @@ export function createDuties(options: DutiesOptions): Duties {
         this.wanted = false;
         const { result, ms } = await options.rescan(queue);
         if (result !== "nothing") this.wanted = true;
+        // The worker does it by itself as soon as it has room.
+        if (result === "no room") return { nextMs: noRoomMs };
         return { nextMs: Math.min(Math.max(minRescanMs, ms / options.rescanBudget), maxRescanMs) };
       },
     });

@@ -1,5 +1,7 @@
 /** The time-limited right to execute a command once, as the worker that holds it keeps it. */
 import { chainOf } from "./chain.ts";
+import type { Ending } from "./ending.ts";
+import type { Success } from "./execute.ts";
 import type { Handler } from "./handler.ts";
 import type { ObservedCommand } from "./observation.ts";
 
@@ -21,6 +23,8 @@ export interface ClaimedRow {
   readonly input: string | null;
   /** What middleware lays over it takes its place. */
   metadata: string | null;
+  /** The worker whose lease of it ended without a word: this claim counted a loss. */
+  readonly abandoned_by: string | null;
   readonly lane: number;
   readonly available_at: string;
   /** Its lane's queue; written by the worker, which knows the lanes. */
@@ -58,8 +62,10 @@ export class Lease {
   settled = false;
   /** An outcome is on its way, or the lease is lost: whatever else comes has no say. */
   over = false;
-  /** Its success was recorded within a transaction of the handler's own, which may be open, or rolled back. */
-  within = false;
+  /** The success that was recorded within a transaction of the handler's own, which may be open, or rolled back. */
+  within: Success | undefined;
+  /** What it ends with instead, as the database refused the first ending because of what was in it. */
+  refused: Ending | undefined;
   /** Cancellation was requested. */
   cancelled = false;
   /** When a handler that was aborted counts as stuck. */

@@ -44,13 +44,13 @@ export interface Reply {
 }
 
 export interface Marks {
-  /** The lanes of the next claim. `random` is from 0 up to 1; `rescan` names a queue to be read from below, or all. */
-  plan(random: number, rescan?: string | "*"): Plan;
+  /** The lanes of the next claim. `random` is from 0 up to 1; `rescan` names a queue to be read from below. */
+  plan(random: number, rescan?: string): Plan;
   /** Moves the marks after the reply to a plan. Hints that came since the plan was made survive it. */
   settle(plan: Plan, reply: Reply): void;
   /** Something is due in `queue` from `fromMicros` on. */
   hint(queue: string, fromMicros: number): void;
-  /** All queues are to be looked at again. */
+  /** All queues are to be looked at again, from below: no hint and no mark is believed. The marks rise again as claims go on. */
   lookAtAll(): void;
   /**
    * Exactly these are paused: no plan names them and nothing moves their marks but hints. Answers those that were
@@ -86,7 +86,7 @@ export function createMarks(queues: readonly string[]): Marks {
   let turn = 0;
 
   function chooseQueues(rescan: string | undefined): readonly string[] {
-    if (rescan !== undefined && rescan !== "*") return [rescan];
+    if (rescan !== undefined) return [rescan];
     if (open.length <= maxQueues) return rotated(open, turn++);
     // More queues than a claim may probe. Half of the places are for those that were hinted at, so that the others get
     // their turn however many hints there are; then come those that are still to be looked at.
@@ -173,7 +173,11 @@ export function createMarks(queues: readonly string[]): Marks {
       lower(queue, fromMicros);
     },
     lookAtAll() {
-      for (const queue of queues) uncovered.add(queue);
+      for (const queue of queues) {
+        uncovered.add(queue);
+        hintsSincePlan.set(queue, Number.NEGATIVE_INFINITY);
+        lower(queue, Number.NEGATIVE_INFINITY);
+      }
     },
     pause(now) {
       const resumed = queues.filter((queue) => paused.has(queue) && !now.has(queue));

@@ -15,6 +15,7 @@ import {
   endingOf,
   failedEnding,
   refusedEnding,
+  sentWith,
   stoppedEnding,
   succeededEnding,
   timedOutEnding,
@@ -85,6 +86,8 @@ export function createRunner(options: RunnerOptions): Runner {
   const marginMs = Math.min(leaseMs / 6, 2_000);
   /** An alarm that is later than this was kept from ringing by a handler that fills the event loop. */
   const blockedMs = Math.max(leaseMs / 6, 200);
+  /** As many commands one warning names. */
+  const maxNamed = 100;
   const trustedUntil = (sentAt: number) => sentAt + leaseMs - marginMs;
 
   const leases = new Set<Lease>();
@@ -101,7 +104,12 @@ export function createRunner(options: RunnerOptions): Runner {
     clock,
     hints,
     report,
-    refused: ({ id, fence }) => ({ id, fence, ...refusedEnding(find(id, fence), random) }),
+    refused({ id, fence }) {
+      const lease = find(id, fence);
+      const ending = refusedEnding(lease, random);
+      if (lease) lease.refused = ending;
+      return { id, fence, ...ending };
+    },
   });
   const heart = createHeart({
     database,
@@ -149,7 +157,7 @@ export function createRunner(options: RunnerOptions): Runner {
       lease.syncMs = clock.now() - lease.startedAt;
       const result = await executed;
       // After a long stretch without a turn of the event loop the alarm is overdue, and this may come before it.
-      if (clock.now() - ringsAt > blockedMs) ring();
+      if (clock.now() - ringsAt > blockedMs) ring(lease);
       lease.settled = true;
       if (lease.stuck) stuck.delete(lease);
       else freeSlot();
@@ -180,21 +188,23 @@ export function createRunner(options: RunnerOptions): Runner {
     if (clock.now() >= lease.trustedUntil && !lease.within) return loseLease(lease, "expired");
     lease.over = true;
     const { row, within } = lease;
-    const recorded = finisher.finish({ id: row.id, fence: row.fence, within, ...ending });
+    const recorded = finisher.finish({ id: row.id, fence: row.fence, within: within !== undefined, ...ending });
     background(
       "finish",
       recorded.then((result) => concluded(lease, ending, result)),
     );
   }
 
-  function concluded(lease: Lease, ending: Ending, result: "accepted" | "repeated" | "lost"): void {
+  function concluded(lease: Lease, asked: Ending, result: "accepted" | "repeated" | "lost"): void {
+    const ending = lease.refused ?? asked;
     forget(lease);
     if (result === "lost") return sayLost(lease, "taken");
     // Rolled back, the ending was recorded; else it came after the success that this lease had settled by itself.
-    const own = lease.within && result === "repeated";
+    const own = result === "repeated" ? lease.within : undefined;
     const verdict = own ? "succeeded" : ending.verdict;
     counts[counterOf(verdict)]++;
     if (!observers.wants("command_finished")) return;
+    const sent = own ? sentWith(succeededEnding(own), own.appends) : sentWith(ending);
     report({
       type: "command_finished",
       worker,
@@ -203,6 +213,7 @@ export function createRunner(options: RunnerOptions): Runner {
       durationMs: clock.now() - lease.startedAt,
       ...(ending.delayMs === undefined || own ? {} : { delayMs: ending.delayMs }),
       ...(ending.error && !own ? { error: ending.error } : {}),
+      ...(sent.length === 0 ? {} : { sent }),
     });
   }
 
@@ -212,7 +223,7 @@ export function createRunner(options: RunnerOptions): Runner {
     const until = lease.over ? Number.NEGATIVE_INFINITY : lease.trustedUntil;
     if (success.appends && clock.now() < until) await appendWithin(database, hints, db, success.appends);
     if ((await finisher.finishWithin(db, outcome, until)) === "accepted") {
-      lease.within = true;
+      lease.within = success;
       return;
     }
     throw (
@@ -305,11 +316,12 @@ export function createRunner(options: RunnerOptions): Runner {
     }
   }
 
-  function ring(): void {
+  /** `settling` ends its handler at this very moment: if the event loop stood still, it was the last to run. */
+  function ring(settling?: Lease): void {
     const now = clock.now();
     const lateMs = now - ringsAt;
     ringsAt = Number.POSITIVE_INFINITY;
-    if (leases.size > 0 && lateMs > blockedMs) sayBlocked(lateMs);
+    if (leases.size > 0 && lateMs > blockedMs) sayBlocked(lateMs, settling);
 
     let next = now + leaseMs / 10;
     const flush: Lease[] = [];
@@ -350,10 +362,11 @@ export function createRunner(options: RunnerOptions): Runner {
     if (leases.size > 0 || aborted.size > 0) alarmAt(Math.min(next, beatAt));
   }
 
-  function sayBlocked(lateMs: number): void {
+  function sayBlocked(lateMs: number, settling: Lease | undefined): void {
     const ran = [...leases].filter((lease) => lease.started && !lease.settled);
-    ran.sort((a, b) => b.syncMs - a.syncMs);
-    const commands = ran.slice(0, 10).map((lease) => observed(lease.row));
+    const blame = (lease: Lease) => (lease === settling ? Number.POSITIVE_INFINITY : lease.syncMs);
+    ran.sort((a, b) => blame(b) - blame(a));
+    const commands = ran.slice(0, maxNamed).map((lease) => observed(lease.row));
     report({ type: "event_loop_blocked", worker, blockedMs: lateMs, commands });
   }
 

@@ -14,7 +14,7 @@ import { decidedEnding } from "./ending.ts";
 import type { Handler } from "./handler.ts";
 import { everyQueue, type HintReceiver, type Hints } from "./hints.ts";
 import { type ClaimedRow, observed } from "./lease.ts";
-import { maxBatchBytes, requireMs } from "./limits.ts";
+import { type Keys, maxBatchBytes, requireKeys, requireMs } from "./limits.ts";
 import { createMarks, formatMicros, parseMicros } from "./marks.ts";
 import type { Observers } from "./observation.ts";
 import { createPresence } from "./presence.ts";
@@ -65,14 +65,16 @@ export interface Worker extends AsyncDisposable {
   stop(options?: StopOptions): Promise<void>;
 }
 
-/** What a worker may take that works off what is due and ends by itself: it neither sleeps nor listens, nor is it shown. */
+/** What a worker may take that works off what is due and ends by itself: it neither sleeps nor listens. */
 export interface Budget {
   /** Leases that it takes at most. */
   readonly maxCommands: number;
   /** How long it has, in ms, and when that is over, by the clock; `stop({ graceMs: 0 })` is then due. */
   readonly maxMs: number;
   readonly endsAt: number;
-  /** Whether the schema was looked at, and the handlers were registered, a short while ago. */
+  /** When it has stopped at the latest, by the clock, whatever the database and the handlers do. */
+  readonly latest: number;
+  /** Whether the schema was looked at, and the handlers and the tick were registered, a short while ago. */
   readonly begun: boolean;
 }
 
@@ -125,14 +127,19 @@ const flushMs = 4_500;
 const abortMs = 500;
 const dayMs = 24 * 60 * 60 * 1000;
 
-export function requireStopOptions(attempt: string, { graceMs = defaultGraceMs }: StopOptions): number {
+const stopKeys: Keys<StopOptions> = { graceMs: true };
+
+/** How long what runs may go on, in ms. */
+export function requireStopOptions(attempt: string, options: StopOptions | undefined): number {
+  requireKeys(attempt, options, stopKeys);
+  const { graceMs = defaultGraceMs } = options ?? {};
   requireMs(attempt, "graceMs", graceMs, dayMs);
   return graceMs;
 }
 
 export function createWorker(
   surroundings: WorkerSurroundings,
-  options: WorkerOptions = {},
+  options: WorkerOptions | undefined,
   budget?: Budget,
 ): OwnWorker {
   const { clock, hints, registry, observers, instance } = surroundings;
@@ -170,13 +177,16 @@ export function createWorker(
     host: settings.host,
     queues,
     concurrency,
+    handlers: registry.handlers,
     // It is heard of with the registrations of handlers, which come at the minute that follows.
-    silenceMs: Math.ceil(settings.idlePollMs / registerEveryMs) * registerEveryMs,
+    silenceMs: budget ? undefined : Math.ceil(settings.idlePollMs / registerEveryMs) * registerEveryMs,
     running: () => runner.running,
     report,
   });
 
   let claimOpen = false;
+  /** What was to be cancelled while a claim was under way: it may have leased it. */
+  const cancelledMeanwhile = new Set<string>();
   const resident = { held: () => runner.leases.size + (claimOpen ? 1 : 0), wake: () => wakeup.raise() };
   const moveOut = moveIn(resident);
   let duties: Duties | undefined;
@@ -208,7 +218,11 @@ export function createWorker(
       hinted = true;
       wakeup.raise();
     },
-    cancel: runner.lookAtCancellation,
+    cancel(commandId) {
+      runner.lookAtCancellation(commandId);
+      // It may be among what a claim has just leased.
+      if (claimOpen) cancelledMeanwhile.add(commandId);
+    },
     reconnected() {
       pausesReadAt = Number.NEGATIVE_INFINITY;
       marks.lookAtAll();
@@ -225,7 +239,7 @@ export function createWorker(
   /** Sleeps until then, or until a hint says that something is due, or when. */
   async function rest(until: number): Promise<"hinted" | "elapsed"> {
     for (;;) {
-      if (hinted || stopping || rescanAsked) return "hinted";
+      if (hinted || stopping || rescans.size > 0) return "hinted";
       const end = Math.min(until, soonest);
       const ms = end - clock.now();
       if (ms <= 0) return end === until ? "elapsed" : "hinted";
@@ -233,10 +247,12 @@ export function createWorker(
     }
   }
 
-  const nextPollAt = () => clock.now() + (hints.proven ? settings.idlePollMs : settings.pollIntervalMs);
+  /** Later by up to a tenth, so that a fleet that was started together does not poll in step. */
+  const nextPollAt = () =>
+    clock.now() + (hints.proven ? settings.idlePollMs : settings.pollIntervalMs) * (1 + clock.random() / 10);
 
   async function restUntilDue(sinceMicros: number): Promise<"hinted" | "elapsed"> {
-    if (hinted || stopping || rescanAsked) return "hinted";
+    if (hinted || stopping || rescans.size > 0) return "hinted";
     const pollAt = nextPollAt();
     let dueAt = Number.POSITIVE_INFINITY;
     try {
@@ -312,7 +328,7 @@ export function createWorker(
 
   /** With every queue paused: until one is resumed, or until the next poll. No claim is sent. */
   async function restUntilResumed(): Promise<void> {
-    endRescan("nothing");
+    endPausedRescans();
     let until = nextPollAt();
     // What a claim whose reply was lost has leased is given back all the same.
     if (clock.now() < giveBackUntil) {
@@ -321,7 +337,7 @@ export function createWorker(
     }
     // Nothing else matters: a command that is due in a paused queue waits.
     while (!stopping && pausesReadAt > Number.NEGATIVE_INFINITY && clock.now() < until) {
-      endRescan("nothing");
+      endPausedRescans();
       await wakeup.sleep(until - clock.now());
     }
     if (clock.now() >= until) {
@@ -332,19 +348,47 @@ export function createWorker(
 
   // The loop.
 
-  let rescanAsked: { queue: string; done(rescan: Rescan): void } | undefined;
+  /** Queues that are to be read from below, with who waits for it: nobody, where there was no room, and the next claim that has some does it. */
+  const rescans = new Map<string, (rescan: Rescan) => void>();
+  const nobody = (): void => {};
+  /** Something that was lost twice runs, and nothing is claimed beside it. */
+  let isAlone = false;
+
+  function rescan(queue: string): Promise<Rescan> {
+    return new Promise((done) => {
+      rescans.set(queue, done);
+      if (stopping || isAlone || isSoloOfAnother(resident) || runner.running >= concurrency) putOffRescans();
+      else wakeup.raise();
+    });
+  }
+
+  function putOffRescans(): void {
+    for (const [queue, done] of rescans) {
+      done({ result: "no room", ms: 0 });
+      rescans.set(queue, nobody);
+    }
+  }
+
+  function endRescan(queue: string, result: Rescan["result"], ms = 0): void {
+    rescans.get(queue)?.({ result, ms });
+    rescans.delete(queue);
+  }
+
+  /** What is paused is looked at when it is resumed. */
+  function endPausedRescans(): void {
+    for (const queue of rescans.keys()) if (!marks.open.includes(queue)) endRescan(queue, "nothing");
+  }
 
   async function loop(): Promise<void> {
     await begin();
     if (!duties) return;
     let troubles = 0;
     let looks = 0;
-    // The first look, and one after a whole sleep, is from below: no hint and no mark is believed.
-    let poll = true;
     /** The oldest clock by which some queue was looked at since the last sleep. */
     let since = Number.POSITIVE_INFINITY;
     while (!stopping) {
       if (isSoloOfAnother(resident)) {
+        putOffRescans();
         await wakeup.sleep(1_000);
         continue;
       }
@@ -356,7 +400,7 @@ export function createWorker(
       const left = budget ? budget.maxCommands - claimed : Number.POSITIVE_INFINITY;
       const room = Math.min(concurrency - runner.running, maxClaim, left);
       if (room < 1 || runner.unrecorded > 2 * concurrency + maxClaim) {
-        endRescan("no room");
+        putOffRescans();
         waitsForRoom = true;
         await wakeup.sleep();
         waitsForRoom = false;
@@ -364,31 +408,30 @@ export function createWorker(
       }
       hinted = false;
       soonest = Number.POSITIVE_INFINITY;
-      let asked = rescanAsked;
+      let asked: string | undefined;
       let sentAt: number;
       let reply: Claimed;
       try {
         await lookAtPauses();
+        // One that was told of while it looked may not be in the answer.
+        if (pausesReadAt === Number.NEGATIVE_INFINITY) continue;
         if (marks.open.length === 0) {
           if (budget) break;
           await restUntilResumed();
           continue;
         }
-        if (asked && !marks.open.includes(asked.queue)) {
-          // It is looked at when it is resumed.
-          endRescan("nothing");
-          asked = undefined;
-        }
+        endPausedRescans();
+        [asked] = rescans.keys();
         sentAt = clock.now();
-        reply = await claim(room, asked ? asked.queue : poll ? "*" : undefined);
+        reply = await claim(room, asked);
       } catch (error) {
         report({ type: "database_trouble", operation: "claim", error, attempt: ++troubles });
-        endRescan("no room");
+        putOffRescans();
         if (!stopping) await wakeup.sleep(repeatDelayMs(clock, troubles, settings.pollIntervalMs));
         continue;
       }
       troubles = 0;
-      if (asked) endRescan(reply.rows > 0 ? "found" : "nothing", clock.now() - sentAt);
+      if (asked) endRescan(asked, reply.rows > 0 ? "found" : "nothing", clock.now() - sentAt);
       if (reply.suspects.length > 0) await runAlone(reply.suspects, reply.until);
       if (reply.more) {
         // Due, but not to be had: somebody holds it for a moment, or its row has just changed.
@@ -406,11 +449,11 @@ export function createWorker(
         since = Number.POSITIVE_INFINITY;
         continue;
       }
-      poll = (await restUntilDue(since)) === "elapsed";
-      if (poll) marks.lookAtAll();
+      // After a whole sleep: something may have become due of which nobody said so.
+      if ((await restUntilDue(since)) === "elapsed") marks.lookAtAll();
       since = Number.POSITIVE_INFINITY;
     }
-    endRescan("no room");
+    putOffRescans();
   }
 
   async function begin(): Promise<void> {
@@ -433,7 +476,7 @@ export function createWorker(
         await wakeup.sleep(repeatDelayMs(clock, attempt, 5_000));
       }
     }
-    if (!budget) await presence.announce();
+    if (!budget?.begun) await presence.announce();
     if (stopping) {
       return begun.reject(
         new Error("Cannot start worker: it was stopped before it had begun", { cause: trouble ?? stopping }),
@@ -446,12 +489,7 @@ export function createWorker(
       clock,
       report,
       rescanBudget: settings.rescanBudget,
-      rescan: (queue) =>
-        new Promise((done) => {
-          if (stopping || runner.running >= concurrency) return done({ result: "no room", ms: 0 });
-          rescanAsked = { queue, done };
-          wakeup.raise();
-        }),
+      rescan,
       statisticsLagMs: Math.max(leaseMs, minStatisticsLagMs),
       restMs: Math.max(settings.idlePollMs, minStatisticsLagMs),
       ended: () => runner.counts.succeeded + runner.counts.failed + runner.counts.cancelled,
@@ -476,11 +514,6 @@ export function createWorker(
   });
   // Who does not wait for the start is told of its troubles by observations.
   started.catch(() => {});
-
-  function endRescan(result: Rescan["result"], ms = 0): void {
-    rescanAsked?.done({ result, ms });
-    rescanAsked = undefined;
-  }
 
   /** Once a minute while there is work, and while there is none with every poll: a database may be asleep. */
   const registerWakeup = createWakeup(clock);
@@ -534,6 +567,9 @@ export function createWorker(
         row.queue = (plan.lanes[row.lane - 1] as { queue: string }).queue;
         row.claimed_micros = anchor.micros;
         duties?.worked(row.queue);
+        if (row.abandoned_by !== null) {
+          report({ type: "lease_abandoned", worker: id, abandonedBy: row.abandoned_by, ...observed(row) });
+        }
       }
       if (observers.wants("claimed")) {
         const durationMs = anchor.at - sentAt;
@@ -547,6 +583,8 @@ export function createWorker(
       throw error;
     } finally {
       claimOpen = false;
+      for (const commandId of cancelledMeanwhile) runner.lookAtCancellation(commandId);
+      cancelledMeanwhile.clear();
     }
   }
 
@@ -603,6 +641,8 @@ export function createWorker(
     const putOff = () => ({ verdict: "release" as const, delayMs: 1_000 + clock.random() * 4_000 });
     for (const row of others) runner.record(row, putOff(), until);
     if (stopping || !enterSolo(resident)) return runner.record(first, putOff(), until);
+    isAlone = true;
+    putOffRescans();
     try {
       const handler = registry.find(first.name, first.version) as Handler;
       const lease = runner.hold(first, handler, until);
@@ -616,6 +656,7 @@ export function createWorker(
       runner.run(lease, handler);
       while (runner.leases.has(lease) || !(lease.settled || lease.stuck)) await wakeup.sleep(250);
     } finally {
+      isAlone = false;
       leaveSolo(resident);
     }
   }
@@ -633,37 +674,39 @@ export function createWorker(
 
   const shortlyMs = () => 250 + clock.random() * 750;
 
-  /** A name that no handler here knows waits: shortly where somebody else knows it, else for as long as it has. */
+  /**
+   * A name that no handler here knows waits: shortly where another worker of its queue knows it, else for as long as it
+   * has, also where only workers of other queues do.
+   */
   async function putOffUnknown(rows: readonly ClaimedRow[], until: number): Promise<void> {
     interface KnownRow {
+      readonly queue: string;
       readonly name: string;
       readonly version: number;
-      readonly upgrades: boolean;
-      readonly seen_ms_ago: number;
+      readonly seen_ms_ago: number | null;
+      readonly elsewhere: boolean;
       readonly silence_ms: number;
     }
-    let known: KnownRow[] = [];
+    const keyOf = ({ queue, name, version }: ClaimedRow | KnownRow) => JSON.stringify([queue, name, version]);
+    const asked = new Map(rows.map((row) => [keyOf(row), { queue: row.queue, name: row.name, version: row.version }]));
+    let known = new Map<string, KnownRow>();
     try {
-      const names = JSON.stringify([...new Set(rows.map((row) => row.name))]);
-      known = await database.run<KnownRow>("knownHandlers", [names]);
+      const found = await database.run<KnownRow>("knownHandlers", [JSON.stringify([...asked.values()])]);
+      known = new Map(found.map((row) => [keyOf(row), row]));
     } catch (error) {
       report({ type: "database_trouble", operation: "knownHandlers", error, attempt: 1 });
     }
     const limit = settings.notFoundAfterMs;
     for (const row of rows) {
       report({ type: "command_unknown", worker: id, version: row.version, ...observed(row) });
-      const isKnown = known.some(
-        ({ name, version, upgrades, seen_ms_ago, silence_ms }) =>
-          name === row.name &&
-          (version === row.version || (upgrades && version > row.version)) &&
-          seen_ms_ago < Math.max(knownForMs, limit ?? 0, silence_ms),
-      );
+      const { seen_ms_ago, elsewhere, silence_ms } = known.get(keyOf(row)) ?? { seen_ms_ago: null };
+      const isKnown = seen_ms_ago !== null && seen_ms_ago < Math.max(knownForMs, limit ?? 0, silence_ms ?? 0);
       if (limit !== undefined && unknownMsOf(row) >= limit && !isKnown) {
         const message = `No worker has had a handler for "${row.name}" version ${row.version} for ${limit} ms`;
         runner.record(row, { verdict: "not_found", error: { code: "not_found", message } }, until);
         continue;
       }
-      runner.record(row, { verdict: "unknown", delayMs: isKnown ? shortlyMs() : putOffMs(row) }, until);
+      runner.record(row, { verdict: "unknown", delayMs: isKnown && !elsewhere ? shortlyMs() : putOffMs(row) }, until);
     }
   }
 
@@ -671,7 +714,7 @@ export function createWorker(
 
   let graceEndsAt = Number.POSITIVE_INFINITY;
 
-  async function stop(stopOptions: StopOptions = {}): Promise<void> {
+  async function stop(stopOptions?: StopOptions): Promise<void> {
     const graceMs = requireStopOptions("Cannot stop worker", stopOptions);
     graceEndsAt = Math.min(graceEndsAt, clock.now() + graceMs);
     stopping ??= drain();
@@ -701,7 +744,9 @@ export function createWorker(
         dutiesDone = true;
       }),
     );
-    const flushUntil = clock.now() + flushMs;
+    const budgetMs = Math.max((budget?.latest ?? Number.POSITIVE_INFINITY) - clock.now(), 0);
+    const latest = clock.now() + Math.min(flushMs + abortMs, budgetMs);
+    const flushUntil = clock.now() + Math.min(flushMs, (budgetMs * flushMs) / (flushMs + abortMs));
     const isOver = () => clock.now() >= flushUntil;
     await until(() => (looped && left && dutiesDone && runner.unrecorded === 0) || isOver());
     let closed = false;
@@ -715,7 +760,7 @@ export function createWorker(
     await until(() => isDone() || isOver());
     // A database that does not answer keeps nobody from stopping: what is still asked of it is given up.
     await database.end(new Error("The worker has stopped"));
-    await until(() => isDone() || clock.now() >= flushUntil + abortMs);
+    await until(() => isDone() || clock.now() >= latest);
     isRunning = false;
     stopReceiving();
     moveOut();

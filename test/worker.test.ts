@@ -13,7 +13,7 @@ import {
   type WorkerOptions,
 } from "../src/index.ts";
 import { createDatabase, type Database } from "./database.ts";
-import { calls, type Fault, failWhile, faulty, holdBack, loseReply, runLate } from "./faulty-driver.ts";
+import { calls, type Fault, failWhile, faulty, holdBack, holdReply, loseReply, runLate } from "./faulty-driver.ts";
 
 const minute = 60_000;
 const limited = { timeoutMs: 20_000 };
@@ -208,6 +208,11 @@ test("an outcome that the database refuses because of what is in it fails alone"
   const outcomes = await Promise.all(pushed.map(({ id }) => orchestrator.waitFor(id, limited)));
   expect(outcomes.filter((outcome) => outcome.status === "succeeded")).toHaveLength(19);
   expect(outcomes[13]).toMatchObject({ status: "failed", error: { code: "refused" } });
+  // And it is observed, and counted, as what it came to.
+  expect(seen("command_finished").filter(({ verdict }) => verdict === "failed")).toMatchObject([
+    { id: (pushed[13] as { id: string }).id, error: { code: "refused" } },
+  ]);
+  expect([worker.counts.succeeded, worker.counts.failed]).toEqual([19, 1]);
 });
 
 test("a handler that holds its own row in a transaction beyond its lease does not lose it", async () => {
@@ -287,6 +292,22 @@ test("a lease that somebody else took is noticed by the heartbeat, and the handl
   expect(await orchestrator.waitFor(id, limited)).toMatchObject({ status: "succeeded", output: 2 });
 });
 
+test("who claims what a worker left says so, and of nothing else", async () => {
+  const { orchestrator } = orchestrate([job.handle(({ input }) => input)]);
+  const { id } = await orchestrator.push(job(1));
+  // As after a kill: nobody is left who could report the loss.
+  await database.sql`
+    select id
+    from orchestratum.claim('killed', '[{"queue": "default", "priority": 5}]', 10, 8000000, 1)`;
+  await working(orchestrator);
+  expect(await orchestrator.waitFor(id, limited)).toMatchObject({ status: "succeeded" });
+  await orchestrator.waitFor((await orchestrator.push(job(2))).id, limited);
+  expect(seen("lease_abandoned")).toEqual([
+    expect.objectContaining({ id, name: "job", fence: 2, attempt: 2, abandonedBy: "killed" }),
+  ]);
+  expect(seen("lease_lost")).toEqual([]);
+});
+
 test("what somebody has locked while it is due is found a moment after it is free, without a hint or a poll", async () => {
   const { orchestrator, driver } = orchestrate([job.handle(({ input }) => input)]);
   const { id } = await orchestrator.push(job(1));
@@ -330,6 +351,127 @@ test("what became visible behind the marks, without a hint, is found by the resc
   holding.open();
   await held;
   expect(await orchestrator.waitFor(hidden, { timeoutMs: 15_000 })).toMatchObject({ status: "succeeded" });
+});
+
+/** A command that nobody hinted at, and that lies behind the marks of whoever works: as another program's SQL might leave one. */
+async function pushBehindTheMarks(): Promise<string> {
+  const [row] = await database.sql`
+    insert into orchestratum.command (id, name, version, queue, priority, due_at, available_at, max_attempts, timeout_ms, input, created_at)
+    values (
+      gen_random_uuid(), 'job', 1, 'default', 5, now(), now() - interval '1 hour', 4, 60000, '-1', now()
+    ) returning id::text`;
+  return row?.id as string;
+}
+
+test("a worker that meets a backlog reads it by its marks, not again and again from below", async () => {
+  const { orchestrator, driver } = orchestrate([job.handle(({ input }) => input)]);
+  const ids = await orchestrator.push(Array.from({ length: 500 }, (_, n) => job(n)));
+  await working(orchestrator, { concurrency: 10 });
+  await orchestrator.waitFor(
+    ids.map(({ id }) => id),
+    limited,
+  );
+  const claims = driver.sent.filter(({ text }) => calls("claim").test(text));
+  // The lane that they are in.
+  const marks = claims.map(({ params }) =>
+    (JSON.parse(String(params[1])) as { priority: number; mark_at: string }[]).find(({ priority }) => priority === 5),
+  );
+  const fromBelow = marks.filter((lane) => lane?.mark_at === "-infinity");
+  expect(claims.length).toBeGreaterThan(50);
+  // The first two, since a mark follows the claim before the last, and rescans, of which there is one a second.
+  expect(fromBelow.length).toBeLessThan(claims.length / 5);
+});
+
+test("a worker without a free slot rescans as soon as it has one", async () => {
+  const { orchestrator } = orchestrate([
+    job.handle(async ({ input }) => {
+      await new Promise((resolve) => setTimeout(resolve, 700));
+      return input;
+    }),
+  ]);
+  const ids = await orchestrator.push(Array.from({ length: 40 }, (_, n) => job(n)));
+  await working(orchestrator, { concurrency: 1 });
+  // The marks have moved on by then.
+  await orchestrator.waitFor((ids[3] as { id: string }).id, limited);
+  const hidden = await pushBehindTheMarks();
+  expect(await orchestrator.waitFor(hidden, limited)).toMatchObject({ status: "succeeded" });
+  expect((await orchestrator.counts()).find(({ status }) => status === "pending")?.count).toBeGreaterThan(5);
+});
+
+test("while a suspect runs alone, duties go on", async () => {
+  const [suspected, end] = [gate(), gate()];
+  const { orchestrator } = orchestrate([
+    job.handle(async ({ input }) => {
+      if (input !== 666) return input;
+      suspected.open();
+      await end.opened;
+      return input;
+    }),
+  ]);
+  const { id } = await orchestrator.push(job(666));
+  await database.sql`update orchestratum.command set losses = 2 where id = ${id}`;
+  await working(orchestrator);
+  await suspected.opened;
+  const before = seen("duty_finished").filter(({ duty }) => duty === "rescan default").length;
+  await eventually(
+    () => seen("duty_finished").filter(({ duty }) => duty === "rescan default").length,
+    (count) => count > before,
+  );
+  end.open();
+  expect(await orchestrator.waitFor(id, limited)).toMatchObject({ status: "succeeded" });
+});
+
+test("a cancellation that is heard of while its command is being claimed aborts it at once", async () => {
+  const held = holdReply(calls("claim"), 2);
+  const { orchestrator } = orchestrate(
+    [
+      job.handle(async ({ input, signal }) => {
+        await new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+        return input;
+      }),
+    ],
+    held,
+  );
+  await working(orchestrator);
+  const { id } = await orchestrator.push(job(1));
+  await held.arrived;
+  expect(await orchestrator.cancel(id)).toBe("requested");
+  // The notification has come by then.
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  held.release();
+  const begun = performance.now();
+  expect(await orchestrator.waitFor(id, limited)).toMatchObject({ status: "cancelled" });
+  // A heartbeat would come after ten.
+  expect(performance.now() - begun).toBeLessThan(5_000);
+});
+
+test("an event loop that stood still is blamed on what ran last, however many others run", async () => {
+  const begun = gate();
+  let calm = 0;
+  const blocker = defineCommand({ name: "blocker", input: v.number(), output: v.number() });
+  const { orchestrator } = orchestrate([
+    job.handle(async ({ input }) => {
+      // A short stretch of its own, which is longer than the blocker's first.
+      for (const until = performance.now() + 5; performance.now() < until; );
+      if (++calm === 20) begun.open();
+      await new Promise((resolve) => setTimeout(resolve, 4_000));
+      return input;
+    }),
+    blocker.handle(async ({ input }) => {
+      await begun.opened;
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      for (const until = performance.now() + 1_500; performance.now() < until; );
+      return input;
+    }),
+  ]);
+  await orchestrator.push([...Array.from({ length: 20 }, (_, n) => job(n)), blocker(1)]);
+  await working(orchestrator, { leaseMs: 3_000 });
+  const [blocked] = await eventually(
+    () => seen("event_loop_blocked"),
+    (them) => them.length > 0,
+  );
+  expect(blocked?.commands[0]?.name).toBe("blocker");
+  expect(blocked?.commands).toHaveLength(21);
 });
 
 test("duties are done by one worker at a time, and recorded", async () => {
@@ -555,4 +697,37 @@ test("a payload that nobody could have meant does not stop a worker", async () =
   }
   const { id } = await orchestrator.push(job(1));
   expect(await orchestrator.waitFor(id, limited)).toMatchObject({ status: "succeeded" });
+});
+
+test("a worker that hears of a pause while it asks what is paused asks again before it claims", async () => {
+  const slow = holdReply(/\bpaused_queue p\b[^;]*\bpaused_name\b/, 2);
+  const ran: number[] = [];
+  const { driver, orchestrator } = orchestrate(
+    [
+      job.handle(({ input }) => {
+        ran.push(input);
+        return input;
+      }),
+    ],
+    slow,
+  );
+  await working(orchestrator);
+  const first = await orchestrator.push(job(1));
+  await orchestrator.waitFor(first.id, limited);
+  await orchestrator.pauseQueue("other");
+  await orchestrator.pauseName("other"); // It is told, and asks: the answer is under way.
+  await slow.arrived;
+  await orchestrator.pauseQueue("default");
+  const second = await orchestrator.push(job(2));
+  const claims = driver.count(calls("claim"));
+  const looks = driver.count(/\bpaused_queue p\b[^;]*\bpaused_name\b/);
+  slow.release();
+  await eventually(
+    () => driver.count(/\bpaused_queue p\b[^;]*\bpaused_name\b/),
+    (count) => count > looks,
+  );
+  expect(driver.count(calls("claim"))).toBe(claims);
+  await orchestrator.resumeQueue("default");
+  await orchestrator.waitFor(second.id, limited);
+  expect(ran).toEqual([1, 2]);
 });
