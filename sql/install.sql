@@ -543,6 +543,20 @@ create table orchestratum.paused_name (
 -- Of the acts that gave a command another input: each of them names one command.
 create index act_corrected on orchestratum.act ((target -> 'ids' ->> 0)) where target ->> 'corrected' is not null;
 
+-- What a worker can execute, beside what it serves: a queue may be served by workers that have no handler for what waits in it.
+insert into orchestratum.migration (version, name) values (11, 'add_worker_handlers');
+
+-- [{"name", "version", "upgrades"}]; null: it is of a release that does not say.
+alter table orchestratum.worker add column handlers json;
+
+-- Percentiles of workers, as queues and names have them: how long what a worker ended had waited, and how long it ran.
+insert into orchestratum.migration (version, name) values (12, 'add_worker_percentiles');
+
+alter table orchestratum.statistic_worker
+  add column waiting_ms double precision not null default 0,
+  add column waiting jsonb not null default '{}',
+  add column execution jsonb not null default '{}';
+
 -- Drops the schema's functions, and remembers who might call them for after_functions.sql.
 --
 -- The schema is ours alone, so all of its functions are ours, also those that this release has no more. They go by oid:
@@ -1014,6 +1028,7 @@ end $f$;
 -- The outer query has no ORDER BY: a sort would lock `max_count` rows of every lane instead of the first `max_count`.
 -- Rows just locked are found again by ctid: a join on id may be planned as a scan of the whole index.
 -- `purpose` says what the worker is to do: run the handler, or record an end that is already decided.
+-- `abandoned_by` is the worker whose lease ended without a word, the loss that this claim counts; null of nearly all.
 -- `lane` is the place in `lanes` that a row came from (1 is the first): with its available_at the worker moves that lane's mark.
 -- The last row has no id. Its available_at is the clock that the claim went by, and `more` says whether something due is left: a limit was
 -- met, or a second look, which takes no locks, found a row that the first passed over (somebody had it locked, for a moment, or had just
@@ -1025,7 +1040,7 @@ create function orchestratum.claim(
   at timestamptz default clock_timestamp()
 ) returns table (
   id text, name text, version smallint, hook text, purpose text, fence int, attempt smallint, max_attempts smallint, losses smallint,
-  timeout_ms int, parent_id text, unknown_since text, input text, metadata text, lane int, available_at text, more boolean
+  timeout_ms int, parent_id text, unknown_since text, input text, metadata text, abandoned_by text, lane int, available_at text, more boolean
 )
 language plpgsql volatile
 -- The plan must not depend on statistics: a worker idles on an empty table, caches this plan, and keeps it when a million rows arrive.
@@ -1053,7 +1068,7 @@ begin
     from lane
     cross join lateral (
       select
-        c.ctid as row, c.id, c.available_at, coalesce(octet_length(c.input::text), 0) as bytes,
+        c.ctid as row, c.id, c.available_at, c.leased_by, coalesce(octet_length(c.input::text), 0) as bytes,
         case
           when c.cancel_requested_at is not null then 'cancel'
           when c.attempt >= c.max_attempts or c.losses + (c.leased_by is not null)::int >= claim.max_losses then 'exhausted'
@@ -1094,7 +1109,8 @@ begin
   )
   select
     l.id::text, l.name, l.version, l.hook, f.purpose, l.fence, l.attempt, l.max_attempts, l.losses,
-    l.timeout_ms, l.parent_id::text, l.unknown_since::text, l.input::text, l.metadata::text, f.place::int, f.available_at::text, null::boolean
+    l.timeout_ms, l.parent_id::text, l.unknown_since::text, l.input::text, l.metadata::text, f.leased_by, f.place::int,
+    f.available_at::text, null::boolean
   from leased l
   join fits f on f.id = l.id;
   get diagnostics taken = row_count;
@@ -1358,11 +1374,36 @@ begin
   left join lateral (select h.status from orchestratum.history h where h.id = asked.id limit 1) past on true;
 end $f$;
 
--- Takes a person's data out of finished commands and of their finished hook commands: input, output, what the trail quotes, and all
--- metadata but what ties a chain together. Ids, names, times, statuses and codes stay: that it happened remains. ids: ["…"].
--- Answers 'erased', 'waiting' or 'running' (it, or a hook command of it, is not finished: that needs its data, and is left alone), 'busy'
--- (locked by somebody: ask again) or 'unknown'. Only 'erased' says that nothing is left of it; whatever had finished is erased in any case.
--- Live hook commands are found by reading all live commands once a call: an index on their parents would cost every push.
+-- These commands, and what stands in history that tells the same: their hook commands, the deliveries of the events that they or their hooks
+-- published, and the hook commands of those. `root` is the command asked for. What a subscriber published in its turn is not among them.
+create function orchestratum.erasable(ids uuid[])
+returns table (root uuid, id uuid, is_delivery boolean, erased_at timestamptz)
+language sql stable
+set enable_seqscan = off set enable_bitmapscan = off set jit = off
+as $f$
+  with recursive found as (
+    select asked.id as root, asked.id, false as is_delivery, null::timestamptz as erased_at
+    from unnest(erasable.ids) asked (id)
+    union
+    select found.root, child.id, found.is_delivery or child.hook is null, child.erased_at
+    from found
+    cross join lateral (
+      select h.id, h.hook, h.erased_at
+      from orchestratum.history h
+      where h.parent_id = found.id and (h.hook is not null or not found.is_delivery and starts_with(h.name, 'deliver:'))
+      offset 0
+    ) child
+  )
+  select found.root, found.id, found.is_delivery, found.erased_at
+  from found
+$f$;
+
+-- Takes a person's data out of finished commands and of what erasable() finds with them, hook commands and deliveries: input, output, what
+-- the trail quotes, and all metadata but what ties a chain together. Ids, names, times, statuses and codes stay: that it happened remains.
+-- Events stay, too: they are facts, and what is built from them must not change. ids: ["…"].
+-- Answers 'erased', 'waiting' or 'running' (it, or one of those, is not finished: that needs its data, and is left alone), 'busy' (locked by
+-- somebody: ask again) or 'unknown'. Only 'erased' says that no command has it any more; whatever had finished is erased in any case.
+-- What lives of them is found by reading all live commands once a call: an index on their parents would cost every push.
 create function orchestratum.erase(ids json, by_whom text default null, at timestamptz default clock_timestamp())
 returns table (id text, result text)
 language plpgsql volatile
@@ -1377,18 +1418,9 @@ begin
   perform orchestratum.require_read_committed();
   with locked as materialized (
     select l.*
-    from unnest(wanted) asked (id)
+    from (select distinct e.id from orchestratum.erasable(wanted) e where e.erased_at is null) one
     cross join lateral (
-      select h.tableoid as part, h.ctid as row from orchestratum.history h where h.id = asked.id for update skip locked
-    ) l
-    union all
-    select l.*
-    from unnest(wanted) asked (id)
-    cross join lateral (
-      select h.tableoid as part, h.ctid as row
-      from orchestratum.history h
-      where h.parent_id = asked.id and h.hook is not null
-      for update skip locked
+      select h.tableoid as part, h.ctid as row from orchestratum.history h where h.id = one.id for update skip locked
     ) l
   ),
   written as (
@@ -1410,16 +1442,25 @@ begin
   )
   select coalesce(array_agg(w.id), '{}') into erased from written w;
   perform orchestratum.record_act(
-    erase.at, erase.by_whom, 'erase', null, array(select v from unnest(wanted) v where v = any (erased)));
+    erase.at, erase.by_whom, 'erase', null, array(select unnest(wanted) intersect select unnest(erased)));
 
   return query
+  with known as materialized (
+    select e.root, e.id, e.is_delivery, e.erased_at
+    from orchestratum.erasable(wanted) e
+  ),
+  child as materialized (
+    select c.parent_id, c.hook, c.leased_by is not null and c.available_at > at as leased
+    from orchestratum.command c
+    where (c.hook is not null or starts_with(c.name, 'deliver:')) and c.parent_id in (select known.id from known)
+  )
   select
     asked.id::text,
     case
       when live.leased then 'running'
       when live.id is not null then 'waiting'
       when past.id is null then 'unknown'
-      when asked.id = any (erased) and hooks.left is null then 'erased'
+      when past.erased_at is not null and others.left is null then 'erased'
       else 'busy'
     end
   from unnest(wanted) asked (id)
@@ -1432,19 +1473,20 @@ begin
         select c.id, c.leased_by is not null and c.available_at > at as leased from orchestratum.command c where c.id = asked.id limit 1
       ) one
       union all
-      select c.parent_id, c.leased_by is not null and c.available_at > at
-      from orchestratum.command c
-      where c.hook is not null and c.parent_id in (select unnest(wanted))
+      select known.root, child.leased
+      from child
+      join known on known.id = child.parent_id
+      where child.hook is not null or not known.is_delivery
     ) live
     group by live.root
   ) live on live.id = asked.id
-  left join lateral (select h.id from orchestratum.history h where h.id = asked.id limit 1) past on true
-  left join lateral (
-    select h.id as left
-    from orchestratum.history h
-    where h.parent_id = asked.id and h.hook is not null and h.id <> all (erased)
-    limit 1
-  ) hooks on true;
+  left join lateral (select h.id, h.erased_at from orchestratum.history h where h.id = asked.id limit 1) past on true
+  left join (
+    select known.root, count(*) as left
+    from known
+    where known.id <> known.root and known.erased_at is null
+    group by known.root
+  ) others on others.root = asked.id;
 end $f$;
 
 -- Of metadata what ties a chain together and its source: whatever else is in it may be about a person. What cannot be read so (only SQL could have written it) goes altogether.
@@ -1614,7 +1656,7 @@ revoke execute on function orchestratum.expire_history from public;
 -- No row where there is no such command. Times are ms since 1970. src/explain.ts makes the one sentence of it.
 -- `ahead` is counted along command_claim, up to `max_ahead`, in the lanes that a claim reads before it: what has a better priority, and of its
 -- own what was available before. A worker counts as there as all_workers says it; a handler as known for as long as workers go by
--- (three minutes), or twice the longest silence that a worker of its queue may keep.
+-- (three minutes), or twice the longest silence that a worker of its queue may keep. `handler_queues`: what handled_elsewhere() answers.
 create function orchestratum.explain(id uuid, max_ahead int default 10000, at timestamptz default clock_timestamp())
 returns table (
   name text, version smallint, queue text, status text, worker text, attempt smallint, max_attempts smallint, losses smallint,
@@ -1623,7 +1665,7 @@ returns table (
   queue_paused_ms double precision, queue_paused_by text, name_paused_ms double precision, name_paused_by text,
   serving int, last_served_by text, last_served_ms double precision,
   handler_known boolean, handler_seen_ms double precision, handler_versions text,
-  worker_status text, worker_seen_ms double precision, ahead int
+  worker_status text, worker_seen_ms double precision, ahead int, handler_queues text
 )
 language sql stable
 set enable_seqscan = off set enable_bitmapscan = off set jit = off set datestyle = 'ISO' set timezone = 'UTC'
@@ -1718,7 +1760,8 @@ as $f$
         where one.status = 'pending'
         limit explain.max_ahead
       ) first
-    )
+    ),
+    case when one.finished_at is null then orchestratum.handled_elsewhere(one.queue, one.name, one.version, explain.at)::text end
   from one
   left join known on true
   left join lateral (select k.paused_at, k.paused_by from orchestratum.paused_queue k where k.queue = one.queue) paused on true
@@ -2122,18 +2165,34 @@ begin
           waiting = orchestratum.histogram_add(s.waiting, excluded.waiting),
           execution = orchestratum.histogram_add(s.execution, excluded.execution)
     ),
-    kept_of_workers as (
-      insert into orchestratum.statistic_worker as w (span, started_at, worker, hook, status, count, executed, execution_ms)
+    bucketed_of_workers as (
       select
-        s.minutes, s.started_at, s.worker, s.hook, s.status, sum(s.count), coalesce(sum(s.count) filter (where s.bucket is not null), 0),
-        coalesce(sum(s.ms), 0)
+        s.minutes, s.started_at, s.worker, s.hook, s.status, s.measure, s.bucket, sum(s.count)::bigint as count, sum(s.ms) as ms
       from spanned s
-      where s.measure = 'execution' and s.worker is not null
-      group by s.minutes, s.started_at, s.worker, s.hook, s.status
+      where s.worker is not null
+      group by 1, 2, 3, 4, 5, 6, 7
+    ),
+    kept_of_workers as (
+      insert into orchestratum.statistic_worker as w (
+        span, started_at, worker, hook, status, count, executed, waiting_ms, execution_ms, waiting, execution
+      )
+      select
+        b.minutes, b.started_at, b.worker, b.hook, b.status,
+        sum(b.count) filter (where b.measure = 'execution'),
+        coalesce(sum(b.count) filter (where b.measure = 'execution' and b.bucket is not null), 0),
+        coalesce(sum(b.ms) filter (where b.measure = 'waiting'), 0),
+        coalesce(sum(b.ms) filter (where b.measure = 'execution'), 0),
+        coalesce(jsonb_object_agg(b.bucket, b.count) filter (where b.measure = 'waiting' and b.bucket is not null), '{}'),
+        coalesce(jsonb_object_agg(b.bucket, b.count) filter (where b.measure = 'execution' and b.bucket is not null), '{}')
+      from bucketed_of_workers b
+      group by b.minutes, b.started_at, b.worker, b.hook, b.status
       on conflict on constraint statistic_worker_pkey do update
       set count = w.count + excluded.count,
           executed = w.executed + excluded.executed,
-          execution_ms = w.execution_ms + excluded.execution_ms
+          waiting_ms = w.waiting_ms + excluded.waiting_ms,
+          execution_ms = w.execution_ms + excluded.execution_ms,
+          waiting = orchestratum.histogram_add(w.waiting, excluded.waiting),
+          execution = orchestratum.histogram_add(w.execution, excluded.execution)
     )
     select coalesce(sum(c.count), 0)::int into folded from counted c where c.measure = 'waiting';
 
@@ -2212,11 +2271,12 @@ $f$;
 -- Hands back, unburnt, what is leased to a worker and unknown to it: the reply of a claim was lost. known: [{"id", "fence"}].
 -- A claim whose reply was lost may still be running and commit late: called again before every claim until its lease would have ended.
 -- Never called while a claim of this worker is open (its leases are not known yet); a reply that comes after its deadline is dropped unread.
+-- Each leaves an entry in its trail: for as long as it lasted, everybody saw the command running.
 -- Leases lie in their lanes between the clock and a lease's length after it, so no index by worker is needed.
 create function orchestratum.give_back(worker text, lanes json, known json, lease_ms int, at timestamptz default clock_timestamp())
 returns int
 language plpgsql volatile
-set enable_seqscan = off set enable_bitmapscan = off set jit = off
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set datestyle = 'ISO' set timezone = 'UTC'
 as $f$
 #variable_conflict use_column
 declare
@@ -2239,11 +2299,49 @@ begin
     where not exists (select from json_to_recordset(give_back.known) as k (id uuid, fence int) where k.id = c.id and k.fence = c.fence)
   )
   update orchestratum.command c
-  set available_at = give_back.at, attempt = c.attempt - 1, leased_by = null
+  set available_at = give_back.at,
+      attempt = c.attempt - 1,
+      leased_by = null,
+      trail = orchestratum.trail_add(c.trail, jsonb_build_object(
+        'code', 'released', 'message', 'The reply of its claim was lost', 'fence', c.fence, 'attempt', c.attempt, 'worker', c.leased_by,
+        'started_at', c.started_at, 'ended_at', give_back.at))
   where c.ctid = any (array(select found.row from found));
   get diagnostics count = row_count;
   return count;
 end $f$;
+
+-- The queues (["…"]) of workers that run and have a handler for a name and version, where workers serve this queue and none of them has one.
+-- Null where one has, or had within three minutes, since it may be about to come back; where one may have, since an older release does not say;
+-- where nobody serves the queue; and where nobody that runs has one.
+create function orchestratum.handled_elsewhere(queue text, name text, version smallint, at timestamptz default clock_timestamp())
+returns json
+language sql stable
+as $f$
+  with fleet as materialized (
+    select
+      w.queues,
+      w.stopped_at is null and w.last_seen_at >= handled_elsewhere.at - w.lost_after_ms * interval '1 millisecond' as is_there,
+      w.last_seen_at >= handled_elsewhere.at - interval '3 minutes' as is_recent,
+      handled_elsewhere.queue = any (w.queues) as serves,
+      w.handlers is null as is_silent,
+      exists (
+        select
+        from json_to_recordset(w.handlers) h (name text, version smallint, upgrades boolean)
+        where h.name = handled_elsewhere.name
+          and (h.version = handled_elsewhere.version or h.upgrades and h.version > handled_elsewhere.version)
+      ) as has_one
+    from orchestratum.worker w
+  )
+  select json_agg(apart.queue order by apart.queue)
+  from (
+    select distinct q.queue
+    from fleet f
+    cross join lateral unnest(f.queues) q (queue)
+    where f.is_there and f.has_one
+  ) apart
+  where exists (select from fleet f where f.serves and f.is_there)
+    and not exists (select from fleet f where f.serves and (f.is_there or f.is_recent) and (f.is_silent or f.has_one))
+$f$;
 
 -- Extends leases and carries progress. leases: [{"id", "fence", "progress"}]. Answers like finish: 'accepted', 'busy', 'missing'.
 -- A busy row is not a lost lease: the handler may hold it in its own open transaction.
@@ -2345,9 +2443,10 @@ end $f$;
 
 -- One page of a list: live commands in the order of their lanes, then finished ones, the newest first.
 --
--- filter: {"statuses": […], "queue", "name", "parent_id", "correlation_id", "from", "to", "error_text", "hooks"}. after: the place behind which
--- the page begins, {"queue", "priority", "available_at", "id"} of a live command or {"finished_at", "id"} of a finished one, or null. before:
--- leaves out what was created (live) or finished later. It answers summaries, in order, without payloads.
+-- filter: {"statuses": […], "queue", "name", "parent_id", "correlation_id", "from", "to", "error_text", "hooks", "erased"}, of which
+-- "erased": false leaves out what was erased. after: the place behind which the page begins, {"queue", "priority", "available_at", "id"} of a
+-- live command or {"finished_at", "id"} of a finished one, or null. before: leaves out what was created (live) or finished later. It answers
+-- summaries, in order, without payloads.
 -- Live commands are read lane by lane: within one, the time divides what is pending from what is scheduled or running, so a million that are
 -- scheduled cost a list of what is pending nothing. The index has no id; the few of one microsecond are sorted.
 -- History is read backwards along history_finished, all slots merged, or only those of one ring; what has a parent or a correlation id goes by
@@ -2375,6 +2474,7 @@ declare
   f_until timestamptz := coalesce(list.before, 'infinity');
   f_error_text text := lower(list.filter ->> 'error_text');
   f_hooks boolean := coalesce((list.filter ->> 'hooks')::boolean, false);
+  f_erased boolean := coalesce((list.filter ->> 'erased')::boolean, true);
   after_id uuid := list.after ->> 'id';
   after_finished_at timestamptz := list.after ->> 'finished_at';
   after_available_at timestamptz := list.after ->> 'available_at';
@@ -2416,8 +2516,8 @@ begin
         least(c.attempt, c.max_attempts), c.max_attempts, c.leased_by, c.parent_id::text,
         case when strpos(replace(c.metadata::text, '\\', ''), '\u') = 0 then c.metadata ->> 'correlationId' end,
         c.created_at::text, c.due_at::text, c.available_at::text, c.started_at::text, null,
-        case when c.trail -> -1 ->> 'code' <> 'snoozed' then c.trail -> -1 ->> 'code' end,
-        case when c.trail -> -1 ->> 'code' <> 'snoozed' then c.trail -> -1 ->> 'message' end
+        case when c.trail -> -1 ->> 'code' not in ('snoozed', 'released') then c.trail -> -1 ->> 'code' end,
+        case when c.trail -> -1 ->> 'code' not in ('snoozed', 'released') then c.trail -> -1 ->> 'message' end
       from orchestratum.command c
       where c.queue = lane_queue
         and c.priority = lane_priority
@@ -2469,8 +2569,8 @@ begin
       h.id::text, h.name, h.version, h.hook, h.queue, h.priority, h.status, h.attempt, h.max_attempts, h.worker, h.parent_id::text,
       case when strpos(replace(h.metadata::text, '\\', ''), '\u') = 0 then h.metadata ->> 'correlationId' end,
       h.created_at::text, h.due_at::text, null, h.started_at::text, h.finished_at::text,
-      case when h.trail -> -1 ->> 'code' <> 'snoozed' then h.trail -> -1 ->> 'code' end,
-      case when h.trail -> -1 ->> 'code' <> 'snoozed' then h.trail -> -1 ->> 'message' end
+      case when h.trail -> -1 ->> 'code' not in ('snoozed', 'released') then h.trail -> -1 ->> 'code' end,
+      case when h.trail -> -1 ->> 'code' not in ('snoozed', 'released') then h.trail -> -1 ->> 'message' end
     from orchestratum.history h
     where h.slot between first_slot and last_slot
       and h.finished_at >= f_from
@@ -2479,6 +2579,7 @@ begin
       and (h.finished_at, h.id) < (after_finished_at, after_id)
       and h.status = any (f_statuses)
       and (f_hooks or h.hook is null)
+      and (f_erased or h.erased_at is null)
       and (f_queue is null or h.queue = f_queue)
       and (f_name is null or h.name = f_name)
       and (
@@ -2517,7 +2618,7 @@ begin
       select
         h.id, h.name, h.version, h.hook, h.queue, h.priority, h.status, h.attempt, h.max_attempts, h.worker, h.parent_id,
         case when strpos(replace(h.metadata::text, '\\', ''), '\u') = 0 then h.metadata ->> 'correlationId' end as correlation_id,
-        h.created_at, h.due_at, h.started_at, h.finished_at, h.trail
+        h.created_at, h.due_at, h.started_at, h.finished_at, h.erased_at, h.trail
       from orchestratum.history h
       where h.id = related.id and h.slot = related.slot
       limit 1
@@ -2526,8 +2627,8 @@ begin
   select
     h.id::text, h.name, h.version, h.hook, h.queue, h.priority, h.status, h.attempt, h.max_attempts, h.worker, h.parent_id::text,
     h.correlation_id, h.created_at::text, h.due_at::text, null, h.started_at::text, h.finished_at::text,
-    case when h.trail -> -1 ->> 'code' <> 'snoozed' then h.trail -> -1 ->> 'code' end,
-    case when h.trail -> -1 ->> 'code' <> 'snoozed' then h.trail -> -1 ->> 'message' end
+    case when h.trail -> -1 ->> 'code' not in ('snoozed', 'released') then h.trail -> -1 ->> 'code' end,
+    case when h.trail -> -1 ->> 'code' not in ('snoozed', 'released') then h.trail -> -1 ->> 'message' end
   from chosen h
   where h.finished_at >= f_from
     and h.finished_at < f_to
@@ -2536,6 +2637,7 @@ begin
     and h.status = any (f_statuses)
     and (f_correlation_id is null or coalesce(left(h.correlation_id, 200), h.id::text) = f_correlation_id or h.id::text = lower(f_correlation_id))
     and (f_hooks or h.hook is null)
+    and (f_erased or h.erased_at is null)
     and (f_queue is null or h.queue = f_queue)
     and (f_name is null or h.name = f_name)
     and (
@@ -3260,8 +3362,8 @@ as $f$
     one.id::text, one.name, one.version, one.hook, one.queue, one.priority, one.status, one.attempt, one.max_attempts, one.worker,
     one.parent_id::text, one.correlation_id, one.created_at::text, one.due_at::text, one.available_at::text, one.started_at::text,
     one.finished_at::text,
-    case when one.error ->> 'code' <> 'snoozed' then one.error ->> 'code' end,
-    case when one.error ->> 'code' <> 'snoozed' then one.error ->> 'message' end
+    case when one.error ->> 'code' not in ('snoozed', 'released') then one.error ->> 'code' end,
+    case when one.error ->> 'code' not in ('snoozed', 'released') then one.error ->> 'message' end
   from (select distinct v::uuid as id from json_array_elements_text(summarise.ids) v) asked
   cross join lateral (
     select *
@@ -3615,7 +3717,7 @@ begin
     end loop;
   end loop;
 
-  update orchestratum.setting set functions_hash = '0.1.0 5ea2aa6b95d8a0cd0c7d6893bd78a8a9c3e0b17e7b3f947522f380992ab5007a';
+  update orchestratum.setting set functions_hash = '0.1.0 23e17699ad5b7e3914b9a455c28fdd20bb10d27ce82b2a541be2b37063413a2c';
 end $$;
 
 commit;

@@ -58,5 +58,18 @@ alter default privileges for role orchestratum_owner in schema orchestratum
   grant insert, update, delete on tables to orchestratum_worker;
 -- How long things are kept, and what has been applied, is the owner's.
 revoke insert, update, delete on orchestratum.setting, orchestratum.migration from orchestratum_worker;
+-- Events never change, nor do their places in the log: expire_events empties slots of both, as the owner.
+do $$
+declare
+  part regclass;
+begin
+  for part in
+    select t.relid
+    from (values ('orchestratum.event'::regclass), ('orchestratum.event_position')) as facts (name)
+    cross join lateral pg_partition_tree(facts.name) t
+  loop
+    execute format('revoke update, delete on %s from orchestratum_worker', part);
+  end loop;
+end $$;
 
 grant execute on function orchestratum.expire_history, orchestratum.expire_events to orchestratum_worker;

@@ -1,7 +1,8 @@
 /** What may be asked of commands, beside `get`, `waitFor` and `counts`. */
 import type { Database } from "./database.ts";
 import type { CommandFilter } from "./filter.ts";
-import { type CommandList, type ListOptions, listPage } from "./list.ts";
+import { type Keys, requireKeys, requireSignal } from "./limits.ts";
+import { type CommandList, type ListOptions, listKeys, listPage } from "./list.ts";
 import type { CommandProgress, ProgressOptions, Watcher } from "./progress.ts";
 import { readTimeline, type Timeline } from "./timeline.ts";
 import { type CommandTree, readTree } from "./tree.ts";
@@ -34,12 +35,22 @@ export interface Asking {
   progress(id: string, options?: ProgressOptions): AsyncIterableIterator<CommandProgress>;
 }
 
+const progressKeys: Keys<ProgressOptions> = { signal: true };
+
 export function createAsking(database: Database, watcher: Watcher): Asking {
   return {
-    list: (filter, { limit, cursor } = {}) => listPage(database, filter, { limit, cursor }),
+    async list(filter, options) {
+      requireKeys("Cannot list commands", options, listKeys);
+      return await listPage(database, filter, options);
+    },
     timeline: async (id) => await readTimeline(database, idOf("Cannot read timeline", id)),
     tree: async (id) => await readTree(database, idOf("Cannot read tree", id)),
-    progress: (id, options) => watcher.watch(idOf("Cannot watch command", id), options),
+    progress(id, options) {
+      const attempt = "Cannot watch command";
+      requireKeys(attempt, options, progressKeys);
+      if (options?.signal !== undefined) requireSignal(attempt, options.signal);
+      return watcher.watch(idOf(attempt, id), options);
+    },
   };
 }
 

@@ -1,6 +1,6 @@
 /** How long a command waits between a failed attempt and the next. */
 
-import { maxDelayMs, requireMs, shown } from "./limits.ts";
+import { type Keys, maxDelayMs, requireMs, shown } from "./limits.ts";
 
 /** Exponential backoff: before attempt n + 1 at most `initialMs × factor^(n - 1)`, and never more than `maxMs`. */
 export interface BackoffOptions {
@@ -59,6 +59,8 @@ function exponentialMs(options: BackoffOptions, attempt: number, random: () => n
   return Math.round(jitter === "none" ? longestMs : longestMs * random());
 }
 
+const backoffKeys: Keys<BackoffOptions> = { initialMs: true, factor: true, maxMs: true, jitter: true };
+
 /**
  * Refuses a backoff that could not be followed. `attempt` says what cannot be done.
  *
@@ -68,6 +70,11 @@ export function requireBackoff(attempt: string, backoff: unknown): void {
   if (typeof backoff === "function") return;
   if (typeof backoff !== "object" || backoff === null) {
     throw new TypeError(`${attempt}: backoff must be an object or a function, got ${shown(backoff)}`);
+  }
+  for (const key of Object.keys(backoff)) {
+    if (Object.hasOwn(backoffKeys, key)) continue;
+    const keys = Object.keys(backoffKeys).join(", ");
+    throw new TypeError(`${attempt}: backoff must have no keys but ${keys}, got ${shown(key)}`);
   }
   const { initialMs, factor, maxMs, jitter } = backoff as Record<keyof BackoffOptions, unknown>;
   if (initialMs !== undefined) requireMs(attempt, "backoff.initialMs", initialMs, maxDelayMs);

@@ -6,7 +6,7 @@ import type { QuestionParts } from "./ask-again.ts";
 import type { Database } from "./database.ts";
 import type { CommandFilter } from "./filter.ts";
 import type { CommandStatus } from "./get.ts";
-import { maxBatchCommands, shown } from "./limits.ts";
+import { type Keys, maxBatchCommands, requireBoolean, requireFunction, shown } from "./limits.ts";
 import { listPage } from "./list.ts";
 
 export interface FilterOptions {
@@ -15,6 +15,8 @@ export interface FilterOptions {
   /** Hears after each part how many it has been so far. */
   readonly onProgress?: ((count: number) => void) | undefined;
 }
+
+export const filterKeys: Keys<FilterOptions> = { dryRun: true, onProgress: true };
 
 /** What control by filter came to. */
 export interface FilterResult {
@@ -37,6 +39,16 @@ interface Change {
   readonly done: readonly [string, ...string[]];
   /** What moves while it is listed is found by another pass. */
   readonly maxPasses: number;
+  /** Whether what was erased is among what a filter finds. @default true */
+  readonly erased?: boolean | undefined;
+}
+
+/** Refuses, where ids are given, what only a filter takes: it would be ignored in silence. */
+export function requireFilterless(attempt: string, options: FilterOptions): void {
+  for (const key of Object.keys(filterKeys) as (keyof FilterOptions)[]) {
+    if (options[key] === undefined) continue;
+    throw new TypeError(`${attempt}: ${key} goes with a filter, and ids are given: leave it out, or give a filter`);
+  }
 }
 
 export async function changeByFilter(
@@ -45,6 +57,8 @@ export async function changeByFilter(
   { dryRun = false, onProgress }: FilterOptions,
   { database }: QuestionParts,
 ): Promise<FilterResult> {
+  requireBoolean(change.attempt, "dryRun", dryRun);
+  if (onProgress !== undefined) requireFunction(change.attempt, "onProgress", onProgress);
   const meant = narrowed(filter, change);
   // What an error says may be what is to be erased one day; acts stay.
   const noted = meant.errorText === undefined ? meant : { ...meant, errorText: "…" };
@@ -62,6 +76,7 @@ export async function changeByFilter(
         limit: maxBatchCommands,
         cursor,
         before,
+        erased: change.erased,
         attempt: change.attempt,
       });
       cursor = page.cursor;

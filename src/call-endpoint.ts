@@ -4,7 +4,7 @@
  */
 import { type Execution, executionOf, metadataOf, pushAs } from "./execute.ts";
 import { cancel, type HookContext, snooze } from "./handler.ts";
-import { maxBatchBytes, requireInteger, shown } from "./limits.ts";
+import { type Keys, maxBatchBytes, requireInteger, requireKeys, requireObject, shown } from "./limits.ts";
 import { type Bytes, createSigner, type SigningKeys } from "./signature.ts";
 import { commandOf, EndpointError, eventOf, failureOf, maxCallBytes, readBytes, readOutcome } from "./signed-call.ts";
 
@@ -39,6 +39,14 @@ export interface CallEndpointOptions {
   readonly maxAnswerBytes?: number;
 }
 
+const endpointKeys: Keys<CallEndpointOptions> = {
+  url: true,
+  keys: true,
+  fetch: true,
+  allowHttp: true,
+  maxAnswerBytes: true,
+};
+
 /**
  * A handler, and a hook. What it answers is what the endpoint answered: an output, an end of another kind, or the
  * commands that follow.
@@ -61,6 +69,8 @@ const passing: readonly number[] = [401, 403, 404, 407, 408, 409, 421, 423, 425,
  */
 export function callEndpoint(options: CallEndpointOptions): EndpointCall {
   const attempt = "Cannot call endpoint";
+  requireObject(attempt, "options", options);
+  requireKeys(attempt, options, endpointKeys);
   const { keys, fetch: send, allowHttp = false, maxAnswerBytes = maxCallBytes } = options;
   const url = urlOf(attempt, options.url, allowHttp);
   const signer = createSigner(attempt, keys);

@@ -7,6 +7,7 @@
 import type { AnyContract } from "./define-command.ts";
 import type { Json } from "./json.ts";
 import {
+  type Keys,
   maxDelayMs,
   maxPriority,
   maxRetries,
@@ -111,6 +112,17 @@ export interface CommandOptions {
   readonly metadata?: Metadata | undefined;
 }
 
+export const commandKeys: Keys<CommandOptions> = {
+  id: true,
+  queue: true,
+  priority: true,
+  runAt: true,
+  delayMs: true,
+  timeoutMs: true,
+  retries: true,
+  metadata: true,
+};
+
 /** Who caused something. */
 export type Actor = { readonly id: string; readonly type: string };
 
@@ -124,7 +136,7 @@ export interface Metadata {
   readonly actor?: Actor | undefined;
   /** Where it came from: a service, a page, a file. */
   readonly source?: string | undefined;
-  /** When the chain began, as an ISO 8601 text. */
+  /** When the chain began, as an ISO 8601 text: said by whoever begins it, or by nobody. */
   readonly issuedAt?: string | undefined;
   /** W3C Trace Context. */
   readonly traceparent?: string | undefined;

@@ -3,7 +3,7 @@
  * in table `act` by the statement that does it.
  */
 import { askAgain, type QuestionParts } from "./ask-again.ts";
-import { changeByFilter, type FilterOptions, type FilterResult } from "./by-filter.ts";
+import { changeByFilter, type FilterOptions, type FilterResult, filterKeys, requireFilterless } from "./by-filter.ts";
 import { type CancelResult, cancelCommands } from "./cancel.ts";
 import type { CommandId } from "./command.ts";
 import type { AnyContract } from "./define-command.ts";
@@ -12,10 +12,12 @@ import type { CommandFilter } from "./filter.ts";
 import { deadStatuses, finalStatuses, getCommands, liveStatuses } from "./get.ts";
 import { type Due, everyQueue } from "./hints.ts";
 import {
+  type Keys,
   maxBatchCommands,
   maxDelayMs,
   maxPriority,
   requireInteger,
+  requireKeys,
   requireMs,
   requireName,
   requireQueue,
@@ -32,10 +34,17 @@ export interface ActOptions {
   readonly by?: string | undefined;
 }
 
+const actKeys: Keys<ActOptions> = { by: true };
+export const changeKeys: Keys<ActOptions & FilterOptions> = { ...actKeys, ...filterKeys };
+const editKeys: Keys<Parameters<Control["edit"]>[1]> = { input: true, ...actKeys };
+const listKeys: Keys<NonNullable<Parameters<Control["acts"]>[0]>> = { limit: true };
+
 export interface RetryOptions extends ActOptions {
   /** Replaces the input. Validated by the contract, where it is known here. @default the input that it had */
   readonly input?: unknown;
 }
+
+const retryKeys: Keys<RetryOptions & FilterOptions> = { ...changeKeys, input: true };
 
 /**
  * What a retry came to: `retried`, it waits again; `unfinished`, it has not ended (or a first reply was lost, and it is
@@ -50,8 +59,8 @@ export type RetryResult = "retried" | "unfinished" | "erased" | "unknown" | "bus
 export type AmendResult = "changed" | "running" | "cancelling" | "finished" | "unknown" | "busy";
 
 /**
- * What an erasure came to: `erased`, nothing of the data is left; `waiting` and `running`, the command, or a hook
- * command of it, has not finished, still needs its data and was left alone; `unknown`; `busy`, as ever.
+ * What an erasure came to: `erased`, no command has the data any more; `waiting` and `running`, the command, or a hook
+ * command or delivery of it, has not finished, still needs its data and was left alone; `unknown`; `busy`, as ever.
  */
 export type EraseResult = "erased" | "waiting" | "running" | "unknown" | "busy";
 
@@ -102,7 +111,8 @@ export interface Control {
   /**
    * Puts finished commands back, with their id, trail and history of leases: all attempts are theirs again, and they are
    * available from now. What succeeded is run again, too, where it is asked for by id or status; a filter without a
-   * status means `failed`, `timed_out` and `not_found`. A filter means what had finished when the call began.
+   * status means `failed`, `timed_out` and `not_found`. A filter means what had finished when the call began, but for what
+   * was erased, which needs a new input.
    *
    * @throws InvalidInputError for an input that the contract, or JSON, refuses; TypeError and RangeError for what is no
    * id or filter, and for a status that is not final.
@@ -132,9 +142,9 @@ export interface Control {
   reprioritise(ids: readonly string[], priority: number, options?: ActOptions): Promise<Map<string, AmendResult>>;
 
   /**
-   * Erases a person's data from finished commands and their hook commands: input, output, messages in the trail, and
-   * `metadata.actor`. Ids, names, times, statuses and codes remain. What waits is to be cancelled first, what runs to end.
-   * Follow-ups are commands of their own.
+   * Erases a person's data from finished commands, their hook commands and the deliveries of what those published:
+   * input, output, messages in the trail, and `metadata.actor`. Ids, names, times, statuses and codes remain. What waits
+   * is to be cancelled first, what runs to end. Follow-ups are commands of their own, and events keep their data.
    */
   erase(id: string, options?: ActOptions): Promise<EraseResult>;
   erase(ids: readonly string[], options?: ActOptions): Promise<Map<string, EraseResult>>;
@@ -206,9 +216,11 @@ export function createControl(parts: ControlParts): Control {
 
   async function cancel(
     given: string | readonly string[] | CommandFilter,
-    { by, ...options }: ActOptions & FilterOptions = {},
+    options?: ActOptions & FilterOptions,
   ): Promise<CancelResult | Map<string, CancelResult> | FilterResult> {
     const attempt = "Cannot cancel";
+    requireKeys(attempt, options, changeKeys);
+    const { by, ...how } = options ?? {};
     requireBy(attempt, by);
     if (isFilter(attempt, given)) {
       const change = {
@@ -220,16 +232,19 @@ export function createControl(parts: ControlParts): Control {
         // A running command that is to be tried again moves back among those that were listed.
         maxPasses: 10,
       };
-      return await changeByFilter(given, change, options, parts);
+      return await changeByFilter(given, change, how, parts);
     }
+    requireFilterless(attempt, how);
     return answer(given, await cancelCommands(idsOf(attempt, given), parts, { by }));
   }
 
   async function retry(
     given: string | readonly string[] | CommandFilter,
-    { by, input, ...options }: RetryOptions & FilterOptions = {},
+    options?: RetryOptions & FilterOptions,
   ): Promise<RetryResult | Map<string, RetryResult> | FilterResult> {
     const attempt = "Cannot retry";
+    requireKeys(attempt, options, retryKeys);
+    const { by, input, ...how } = options ?? {};
     requireBy(attempt, by);
     if (input !== undefined && typeof given !== "string") {
       throw new TypeError(`${attempt}: input must be left out where it is not one command: give its id`);
@@ -244,9 +259,12 @@ export function createControl(parts: ControlParts): Control {
         apply: (ids: readonly string[], target: string) => send(ids, null, target),
         done: ["retried"] as const,
         maxPasses: 1,
+        // They need a new input, and are retried one by one.
+        erased: false,
       };
-      return await changeByFilter(given, change, options, parts);
+      return await changeByFilter(given, change, how, parts);
     }
+    requireFilterless(attempt, how);
     const ids = idsOf(attempt, given);
     if (input === undefined) return answer(given, await send(ids, null, null));
     const change = await corrected("retry", given as string, input);
@@ -281,10 +299,10 @@ export function createControl(parts: ControlParts): Control {
   async function reschedule(
     given: string | readonly string[],
     when: Date | { readonly delayMs: number },
-    { by }: ActOptions = {},
+    options?: ActOptions,
   ): Promise<AmendResult | Map<string, AmendResult>> {
     const attempt = "Cannot reschedule";
-    requireBy(attempt, by);
+    const by = byOf(attempt, options);
     const ids = idsOf(attempt, given);
     return answer(given, await amend("reschedule", ids, JSON.stringify(dueOf(attempt, when)), by));
   }
@@ -292,20 +310,20 @@ export function createControl(parts: ControlParts): Control {
   async function reprioritise(
     given: string | readonly string[],
     priority: number,
-    { by }: ActOptions = {},
+    options?: ActOptions,
   ): Promise<AmendResult | Map<string, AmendResult>> {
     const attempt = "Cannot reprioritise";
-    requireBy(attempt, by);
+    const by = byOf(attempt, options);
     requireInteger(attempt, "priority", priority, 0, maxPriority);
     return answer(given, await amend("reprioritise", idsOf(attempt, given), JSON.stringify({ priority }), by));
   }
 
   async function erase(
     given: string | readonly string[],
-    { by }: ActOptions = {},
+    options?: ActOptions,
   ): Promise<EraseResult | Map<string, EraseResult>> {
     const attempt = "Cannot erase";
-    requireBy(attempt, by);
+    const by = byOf(attempt, options);
     const ids = idsOf(attempt, given);
     return answer(given, await askAgain<EraseResult>(ids, { statement: "erase", params: [by ?? null] }, parts));
   }
@@ -313,7 +331,9 @@ export function createControl(parts: ControlParts): Control {
   return {
     cancel: cancel as Control["cancel"],
     retry: retry as Control["retry"],
-    async edit(id, { input, by } = { input: undefined }) {
+    async edit(id, options) {
+      requireKeys("Cannot edit", options, editKeys);
+      const { input, by } = (options ?? {}) as Partial<typeof options>;
       requireBy("Cannot edit", by);
       if (typeof id !== "string") {
         throw new TypeError(`Cannot edit: the id of one command is wanted, got ${shown(id)}: edit each by itself`);
@@ -328,30 +348,30 @@ export function createControl(parts: ControlParts): Control {
     reprioritise: reprioritise as Control["reprioritise"],
     erase: erase as Control["erase"],
 
-    async pauseQueue(queue, { by } = {}) {
+    async pauseQueue(queue, options) {
       requireQueue("Cannot pause queue", queue);
-      requireBy("Cannot pause queue", by);
+      const by = byOf("Cannot pause queue", options);
       const [row] = await database.run<{ changed: boolean }>("pauseQueue", [queue, by ?? null]);
       hints.paused(queue);
       return row?.changed === true;
     },
-    async resumeQueue(queue, { by } = {}) {
+    async resumeQueue(queue, options) {
       requireQueue("Cannot resume queue", queue);
-      requireBy("Cannot resume queue", by);
+      const by = byOf("Cannot resume queue", options);
       const [row] = await database.run<{ changed: boolean }>("resumeQueue", [queue, by ?? null]);
       hints.paused(queue);
       return row?.changed === true;
     },
-    async pauseName(name, { by } = {}) {
+    async pauseName(name, options) {
       requireName("Cannot pause", name);
-      requireBy(`Cannot pause "${name}"`, by);
+      const by = byOf(`Cannot pause "${name}"`, options);
       const [row] = await database.run<{ changed: boolean }>("pauseName", [name, by ?? null]);
       hints.paused(everyQueue);
       return row?.changed === true;
     },
-    async resumeName(name, { by } = {}) {
+    async resumeName(name, options) {
       requireName("Cannot resume", name);
-      requireBy(`Cannot resume "${name}"`, by);
+      const by = byOf(`Cannot resume "${name}"`, options);
       const [row] = await database.run<{ changed: boolean }>("resumeName", [name, by ?? null]);
       // First, so that nobody puts off again what is released.
       hints.paused(everyQueue);
@@ -381,7 +401,9 @@ export function createControl(parts: ControlParts): Control {
         pausedBy: paused_by ?? undefined,
       }));
     },
-    async acts({ limit = 100 } = {}) {
+    async acts(options) {
+      requireKeys("Cannot list acts", options, listKeys);
+      const { limit = 100 } = options ?? {};
       requireInteger("Cannot list acts", "limit", limit, 1, maxBatchCommands);
       const rows = await database.run<ActRow>("listActs", [limit]);
       return rows.map(({ id, at, by_whom, kind, target, affected }) => ({
@@ -419,6 +441,12 @@ function answer<Result>(given: unknown, results: Map<string, Result>): Result | 
 
 export function requireBy(attempt: string, by: unknown): void {
   if (by !== undefined) requireStoredText(attempt, "by", by, maxByLength);
+}
+
+function byOf(attempt: string, options: ActOptions | undefined): string | undefined {
+  requireKeys(attempt, options, actKeys);
+  requireBy(attempt, options?.by);
+  return options?.by;
 }
 
 function dueOf(attempt: string, when: unknown): { due_at: string } | { delay_ms: number } {

@@ -4,12 +4,12 @@
  * works as the rest of control does.
  */
 import { askAgain, type QuestionParts } from "./ask-again.ts";
-import { changeByFilter, type FilterOptions, type FilterResult } from "./by-filter.ts";
-import { type ActOptions, idsOf, isFilter, type RetryResult, requireBy } from "./control.ts";
+import { changeByFilter, type FilterOptions, type FilterResult, requireFilterless } from "./by-filter.ts";
+import { type ActOptions, changeKeys, idsOf, isFilter, type RetryResult, requireBy } from "./control.ts";
 import type { CommandFilter } from "./filter.ts";
 import { type CommandSnapshot, type CommandStatus, deadStatuses, getCommands } from "./get.ts";
-import { shown } from "./limits.ts";
-import { type CommandList, type ListOptions, listPage } from "./list.ts";
+import { type Keys, requireKeys, requireObject, requireSignal, shown } from "./limits.ts";
+import { type CommandList, type ListOptions, listKeys, listPage } from "./list.ts";
 import { deliveryPrefix, requireSubscriptionName } from "./subscribe.ts";
 import { requireId } from "./uuid.ts";
 import { pause } from "./wakeup.ts";
@@ -34,6 +34,8 @@ export interface RetryDeadLettersOptions extends ActOptions, FilterOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+const retryKeys: Keys<RetryDeadLettersOptions> = { ...changeKeys, perSecond: true, signal: true };
+
 /**
  * What a drop came to: `unfinished`, it waits or runs (somebody retried it, perhaps); `kept`, it is no dead letter;
  * `unknown`, there is none with this id; `busy`, somebody had it locked for as long as was asked.
@@ -53,7 +55,7 @@ export interface DeadLetters {
 
   /**
    * Puts dead letters back into the queue, with all their attempts: one, many, or what a filter finds (`{}`: all), which
-   * means what had ended when the call began. A command that is no dead letter is left alone by a filter, and retried
+   * means what had ended when the call began, but for what was erased. A command that is no dead letter is left alone by a filter, and retried
    * where its id is given. At a given pace it takes as long as that takes; a second call goes on with what is left.
    *
    * @throws TypeError and RangeError for what is no id, filter or pace.
@@ -83,11 +85,14 @@ export function createDeadLetters(parts: QuestionParts): DeadLetters {
 
   async function retry(
     given: string | readonly string[] | DeadLetterFilter,
-    { by, perSecond, signal, ...options }: RetryDeadLettersOptions = {},
+    options?: RetryDeadLettersOptions,
   ): Promise<RetryResult | Map<string, RetryResult> | FilterResult> {
     const attempt = "Cannot retry dead letters";
+    requireKeys(attempt, options, retryKeys);
+    const { by, perSecond, signal, ...how } = options ?? {};
     requireBy(attempt, by);
     requirePace(attempt, perSecond);
+    if (signal !== undefined) requireSignal(attempt, signal);
     const pacer = createPacer(perSecond, signal);
     const send = async (ids: readonly string[], target: string | null): Promise<Map<string, RetryResult>> => {
       const results = new Map<string, RetryResult>();
@@ -105,9 +110,11 @@ export function createDeadLetters(parts: QuestionParts): DeadLetters {
         apply: send,
         done: ["retried"] as const,
         maxPasses: 1,
+        erased: false,
       };
-      return await changeByFilter(commandFilter(attempt, given), change, options, parts);
+      return await changeByFilter(commandFilter(attempt, given), change, how, parts);
     }
+    requireFilterless(attempt, how);
     const results = await send(idsOf(attempt, given), null);
     return typeof given === "string" ? (results.get(given) as RetryResult) : results;
   }
@@ -131,9 +138,11 @@ export function createDeadLetters(parts: QuestionParts): DeadLetters {
 
   async function drop(
     given: string | readonly string[] | DeadLetterFilter,
-    { by, ...options }: ActOptions & FilterOptions = {},
+    options?: ActOptions & FilterOptions,
   ): Promise<DropResult | Map<string, DropResult> | FilterResult> {
     const attempt = "Cannot drop dead letters";
+    requireKeys(attempt, options, changeKeys);
+    const { by, ...how } = options ?? {};
     requireBy(attempt, by);
     const send = (ids: readonly string[], target: string | null) =>
       askAgain<DropResult>(ids, { statement: "dropDeadLetters", params: [by ?? null, target] }, parts);
@@ -146,17 +155,19 @@ export function createDeadLetters(parts: QuestionParts): DeadLetters {
         done: ["dropped"] as const,
         maxPasses: 1,
       };
-      return await changeByFilter(commandFilter(attempt, given), change, options, parts);
+      return await changeByFilter(commandFilter(attempt, given), change, how, parts);
     }
+    requireFilterless(attempt, how);
     const results = await send(idsOf(attempt, given), null);
     return typeof given === "string" ? (results.get(given) as DropResult) : results;
   }
 
   return {
-    async deadLetters(filter = {}, { limit, cursor } = {}) {
+    async deadLetters(filter = {}, options) {
       const attempt = "Cannot list dead letters";
+      requireKeys(attempt, options, listKeys);
       const meant = commandFilter(attempt, filter);
-      return await listPage(database, meant, { limit, cursor, attempt });
+      return await listPage(database, meant, { ...options, attempt });
     },
     async deadLetter(id) {
       requireId("Cannot get dead letter", id);
@@ -170,9 +181,7 @@ export function createDeadLetters(parts: QuestionParts): DeadLetters {
 
 /** The same choice among commands. */
 function commandFilter(attempt: string, filter: DeadLetterFilter): CommandFilter {
-  if (typeof filter !== "object" || filter === null) {
-    throw new TypeError(`${attempt}: filter must be an object, got ${shown(filter)}`);
-  }
+  requireObject(attempt, "filter", filter);
   const { subscription, status = deadStatuses, from = everSince, name, ...others } = filter;
   if (subscription !== undefined) {
     requireSubscriptionName(attempt, subscription);

@@ -5,7 +5,7 @@
  */
 
 import { type Backoff, requireBackoff } from "./backoff.ts";
-import { type Command, type CommandOptions, isKind, kind, requireOptions } from "./command.ts";
+import { type Command, type CommandOptions, commandKeys, isKind, kind, requireOptions } from "./command.ts";
 import {
   type Awaitable,
   createHandler,
@@ -15,7 +15,7 @@ import {
   type HandlerOptions,
 } from "./handler.ts";
 import type { Json } from "./json.ts";
-import { maxVersion, requireInteger, requireName, shown } from "./limits.ts";
+import { type Keys, maxVersion, requireInteger, requireKeys, requireName, requireObject, shown } from "./limits.ts";
 import type { StandardSchemaV1 } from "./standard-schema.ts";
 
 /** A schema, or none. */
@@ -124,7 +124,11 @@ type Arguments<Input> = undefined extends Input
 
 /** A contract: called with an input and options it makes a command. Made by {@link defineCommand}. */
 export interface Contract<Input extends Schema = undefined, Output extends Schema = undefined> extends AnyContract {
-  /** Makes a command. The input is validated by push, before any I/O. */
+  /**
+   * Makes a command. The input, and what the options say, is validated by push, before any I/O.
+   *
+   * @throws TypeError for an option that is none.
+   */
   (...args: Arguments<InputOf<Input>>): Command<ParsedOutputOf<Output>>;
   readonly input: Input;
   readonly output: Output;
@@ -140,7 +144,7 @@ export interface Contract<Input extends Schema = undefined, Output extends Schem
 }
 
 /** Every key of a definition: one that is not among them is a slip of the pen, and would else be ignored in silence. */
-const known: Readonly<Record<keyof Definition, true>> = {
+const known: Keys<Definition> = {
   name: true,
   input: true,
   output: true,
@@ -170,6 +174,7 @@ const noOptions: CommandOptions = Object.freeze({});
 export function defineCommand<Input extends Schema = undefined, Output extends Schema = undefined>(
   definition: Definition<Input, Output> & { readonly name: string },
 ): Contract<Input, Output> {
+  requireObject("Cannot define command", "a definition", definition);
   const { name, version = 1, input, output, upgrade, queue, priority, timeoutMs, retries, backoff } = definition;
   requireName("Cannot define command", name);
   const attempt = `Cannot define command "${name}"`;
@@ -185,12 +190,15 @@ export function defineCommand<Input extends Schema = undefined, Output extends S
     throw new TypeError(`${attempt}: upgrade must be a function, got ${shown(upgrade)}`);
   }
 
-  const contract = (...[value, options]: [value?: unknown, options?: CommandOptions]) =>
-    Object.freeze({
+  const making = `Cannot make command "${name}"`;
+  const contract = (...[value, options]: [value?: unknown, options?: CommandOptions]) => {
+    requireKeys(making, options, commandKeys);
+    return Object.freeze({
       contract,
       input: value,
       options: options === undefined ? noOptions : Object.freeze({ ...options }),
     });
+  };
   const result = contract as unknown as Contract<Input, Output>;
   const properties: Omit<Contract<Input, Output>, never> = {
     [kind]: "contract",
@@ -242,9 +250,11 @@ export function defineCommands<const D extends Readonly<Record<string, Definitio
     };
   },
 ): Contracts<D> {
+  requireObject("Cannot define commands", "definitions", definitions);
   const contracts: Record<string, AnyContract> = {};
   const keys = new Map<string, string>();
   for (const [key, definition] of Object.entries<Definition>(definitions)) {
+    requireObject("Cannot define command", "a definition", definition);
     const name = definition.name ?? commandName(key);
     const other = keys.get(name);
     if (other !== undefined) {

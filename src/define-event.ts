@@ -4,7 +4,7 @@
  */
 import { isKind, kind, type Metadata } from "./command.ts";
 import { type InputOf, type ParsedInputOf, requireSchema, snakeCase } from "./define-command.ts";
-import { shown } from "./limits.ts";
+import { type Keys, requireKeys, requireObject, shown } from "./limits.ts";
 import type { RecordedEvent } from "./recorded-event.ts";
 import type { StandardSchemaV1 } from "./standard-schema.ts";
 import { requireTopic } from "./topic.ts";
@@ -56,7 +56,7 @@ type Arguments<Data> = undefined extends Data
 /** A contract of events: called with data and options it makes an event. Made by {@link defineEvent}. */
 export interface EventContract<Topic extends string = string, Data extends Schema = undefined>
   extends AnyEventContract {
-  /** Makes an event. The data is validated by publish, before any I/O. */
+  /** Makes an event. The data is validated by publish, before any I/O. @throws TypeError for an option that is none. */
   (...args: Arguments<InputOf<Data>>): NewEvent;
   readonly topic: Topic;
   readonly data: Data;
@@ -68,6 +68,7 @@ export interface EventContract<Topic extends string = string, Data extends Schem
 }
 
 const noOptions: EventOptions = Object.freeze({});
+const eventKeys: Keys<EventOptions> = { id: true, metadata: true };
 
 /**
  * Defines an event: its topic, and the schema of its data.
@@ -83,9 +84,7 @@ const noOptions: EventOptions = Object.freeze({});
 export function defineEvent<const Topic extends string, Data extends Schema = undefined>(
   definition: EventDefinition<Data> & { readonly topic: Topic },
 ): EventContract<Topic, Data> {
-  if (typeof definition !== "object" || definition === null) {
-    throw new TypeError(`Cannot define event: a definition must be an object, got ${shown(definition)}`);
-  }
+  requireObject("Cannot define event", "a definition", definition);
   const { topic, data } = definition;
   requireTopic("Cannot define event", topic);
   const attempt = `Cannot define event "${topic}"`;
@@ -94,12 +93,15 @@ export function defineEvent<const Topic extends string, Data extends Schema = un
   }
   requireSchema(attempt, "data", data);
 
-  const contract = (...[value, options]: [value?: unknown, options?: EventOptions]): NewEvent =>
-    Object.freeze({
+  const making = `Cannot make event "${topic}"`;
+  const contract = (...[value, options]: [value?: unknown, options?: EventOptions]): NewEvent => {
+    requireKeys(making, options, eventKeys);
+    return Object.freeze({
       contract: result,
       data: value,
       options: options === undefined ? noOptions : Object.freeze({ ...options }),
     });
+  };
   const result = contract as unknown as EventContract<Topic, Data>;
   const properties = {
     [kind]: "event contract",
@@ -171,9 +173,11 @@ export function defineEvents<
   },
 ): EventContracts<D, Prefix> {
   requireTopic("Cannot define events with this prefix", prefix);
+  requireObject("Cannot define events", "definitions", definitions);
   const contracts: Record<string, AnyEventContract> = {};
   const keys = new Map<string, string>();
   for (const [key, definition] of Object.entries<EventDefinition>(definitions)) {
+    requireObject("Cannot define event", "a definition", definition);
     const topic = definition.topic ?? `${prefix}.${snakeCase(key.replace(/(?<=.)Event$/, ""))}`;
     const other = keys.get(topic);
     if (other !== undefined) {

@@ -6,6 +6,8 @@
 import { type Clock, systemClock } from "./clock.ts";
 import { createDatabase, type Database, NotMigratedError, sqlState } from "./database.ts";
 import type { Driver, Listener } from "./driver.ts";
+import { queuesText } from "./explain.ts";
+import { type Keys, requireKeys } from "./limits.ts";
 import { migrationState } from "./migrate.ts";
 import { checkSchemaName, schemaSql } from "./schema-name.ts";
 import { functions, migrations } from "./sql.generated.ts";
@@ -32,13 +34,17 @@ export type FindingCode =
   | "autovacuum_off"
   | "autovacuum_behind"
   | "history_overdue"
+  | "events_overdue"
   | "inbox_growing"
+  | "reader_failing"
+  | "reader_behind"
   | "notification_queue"
   | "listen_silent"
   | "overdue_commands"
   | "expired_leases"
   | "queue_without_workers"
   | "name_without_handler"
+  | "handler_elsewhere"
   | "duty_failed"
   | "duty_late"
   | "not_examined";
@@ -77,6 +83,10 @@ export interface DoctorLimits {
   readonly indexBytes: number;
   /** Events that are not placed in the log. @default 10_000 */
   readonly inboxEvents: number;
+  /** How many batches of a reader may fail in a row. @default 2 */
+  readonly readerFailures: number;
+  /** How long an event may be in the log that a reader has not dealt with, in ms. @default 900_000 */
+  readonly readerLateMs: number;
   /** The share of the server's queue of notifications that may be used; five times that is an error. @default 0.1 */
   readonly notificationShare: number;
   /** How long to wait for the notification that is sent, in ms. @default 2_000 */
@@ -108,12 +118,16 @@ const defaults: DoctorLimits = {
   deadTuples: 20_000,
   indexBytes: 64 * 1024 ** 2,
   inboxEvents: 10_000,
+  readerFailures: 2,
+  readerLateMs: 900_000,
   notificationShare: 0.1,
   listenMs: 2_000,
   overdueMs: 300_000,
   expiredMs: 60_000,
   dutyLateMs: 900_000,
 };
+
+const doctorKeys: Keys<DoctorOptions> = { schema: true, limits: true, now: true, clock: true };
 
 /** What an index entry of table `command` may take, with room to spare: a fresh one has about 60 bytes a row. */
 const entryBytes = 400;
@@ -137,7 +151,9 @@ const parts: readonly (readonly [what: string, look: (patient: Patient) => Promi
   ["dead rows and autovacuum", lookAtTables],
   ["the sizes of indexes", lookAtIndexes],
   ["retention", lookAtHistory],
+  ["the retention of events", lookAtEvents],
   ["the inbox of events", lookAtInbox],
+  ["readers", lookAtReaders],
   ["the queue of notifications", lookAtNotifications],
   ["whether notifications arrive", lookAtListening],
   ["what is due in the queues", lookAtQueues],
@@ -149,12 +165,14 @@ const parts: readonly (readonly [what: string, look: (patient: Patient) => Promi
  * Looks at a database, and says what is wrong and what to do about it. It reads all live commands twice, and waits up to
  * two seconds for a notification. It may be asked by a role that has few rights: what it may not see is a note.
  *
- * @throws TypeError for a schema name that is none; whatever the driver throws where there is no database at all.
+ * @throws TypeError for a schema name that is none, or an option; whatever the driver throws where there is no database at all.
  * @example
  * const { findings, worst } = await examine(database);
  * for (const { code, seen, advice } of findings) console.log(`${code}: ${seen}. ${advice}`);
  */
 export async function examine(driver: Driver, options: DoctorOptions = {}): Promise<Examination> {
+  requireKeys("Cannot examine the database", options, doctorKeys);
+  requireKeys("Cannot examine the database by these limits", options.limits, defaults);
   const { schema = "orchestratum", clock = systemClock, now = Date.now } = options;
   checkSchemaName(schema);
   const database = createDatabase(driver, schema, clock, () => {});
@@ -500,6 +518,17 @@ async function lookAtHistory({ database }: Patient): Promise<Finding[]> {
   }));
 }
 
+async function lookAtEvents({ database }: Patient): Promise<Finding[]> {
+  const rows = await database.run<{ slot: number; oldest: string }>("overdueEvents", []);
+  return rows.map(({ slot, oldest }) => ({
+    ...{ code: "events_overdue", severity: "warning" },
+    seen: `Slot ${slot} of events takes new ones and still has some from ${oldest}, past their retention: they stay for another turn`,
+    advice:
+      "See whether a reader is behind, what reads events for hours (an open transaction, a dump), and whether the duty `events` fails",
+    figures: { slot, oldest },
+  }));
+}
+
 async function lookAtInbox({ database, limits }: Patient): Promise<Finding[]> {
   const [row] = await database.run<{ events: number; oldest_ms: number | null }>("lookAtInbox", [limits.inboxEvents]);
   if (!row || row.events <= limits.inboxEvents) return [];
@@ -512,6 +541,60 @@ async function lookAtInbox({ database, limits }: Patient): Promise<Finding[]> {
       figures: { events: row.events, oldest_ms: row.oldest_ms === null ? null : Math.round(row.oldest_ms) },
     },
   ];
+}
+
+interface ReaderRow {
+  readonly name: string;
+  readonly generation: number;
+  readonly building: boolean;
+  readonly paused: boolean;
+  readonly holder: string | null;
+  readonly lag: number;
+  readonly late_ms: number | null;
+  readonly failures: number;
+  readonly last_error: string | null;
+  readonly failed_ms_ago: number | null;
+  readonly keeps: boolean;
+}
+
+async function lookAtReaders({ database, limits }: Patient): Promise<Finding[]> {
+  const rows = await database.run<ReaderRow>("lookAtReaders", []);
+  return rows.flatMap((row) => {
+    const { name, generation, building, paused, holder, lag, failures, last_error, failed_ms_ago, keeps } = row;
+    const late_ms = row.late_ms === null ? null : Math.round(row.late_ms);
+    const figures = { reader: name, generation, building, paused, holder, lag, late_ms, failures, last_error, keeps };
+    const what = `Reader "${name}"${building ? `, generation ${generation}, which is being built,` : ""}`;
+    const found: Finding[] = [];
+    if (failures > limits.readerFailures) {
+      const last = failed_ms_ago === null ? "" : `, the last time ${duration(failed_ms_ago)} ago`;
+      found.push({
+        ...{ code: "reader_failing", severity: "warning", figures },
+        seen: `${what} has failed ${count(failures)} times in a row${last}: ${last_error ?? "nobody said why"}`,
+        advice:
+          "Put right what the error names: it tries the same batch again; or reset it past an event that nobody can deal with",
+      });
+    }
+    // One that is being built reads what is old, and one that is paused is so by somebody's will.
+    const isLate = late_ms !== null && late_ms > limits.readerLateMs;
+    if ((isLate && !paused && !building) || (keeps && (paused || !building))) {
+      const who = paused
+        ? "it is paused"
+        : holder === null
+          ? "nobody reads for it"
+          : `${JSON.stringify(holder)} reads for it`;
+      const since = late_ms === null ? "" : `, the first of which has been there for ${duration(late_ms)}`;
+      found.push({
+        ...{ code: "reader_behind", severity: "warning", figures },
+        seen: `${what} has ${plural(lag, "event")} before it${since}; ${who}${keeps ? ". What is past its retention stays for it" : ""}`,
+        advice: paused
+          ? "Resume it, or remove it where nobody needs it"
+          : holder === null
+            ? "Start it in some process, or remove it where nobody needs it"
+            : "See what its handler takes so long for, and give it larger batches",
+      });
+    }
+    return found;
+  });
 }
 
 // Notifications.
@@ -631,14 +714,28 @@ async function lookAtNames({ database }: Patient): Promise<Finding[]> {
     readonly version: number;
     readonly commands: number;
     readonly seen_ms: number | null;
+    readonly queue: string | null;
+    readonly handled_in: string | null;
   }
   const rows = await database.run<NameRow>("lookAtNames", []);
-  return rows.map(({ name, version, commands, seen_ms }) => ({
-    ...{ code: "name_without_handler", severity: "warning" },
-    seen: `${plural(commands, "command")} named "${name}" version ${version} ${commands === 1 ? "waits" : "wait"}, and no worker that runs has a handler for that; ${seen_ms === null ? "none ever had" : `one was last heard of at ${new Date(seen_ms).toISOString()}`}`,
-    advice: "Deploy a worker that has one, or cancel them",
-    figures: { name, version, commands, seen_ms: seen_ms === null ? null : Math.round(seen_ms) },
-  }));
+  return rows.map(({ name, version, commands, seen_ms, queue, handled_in }) => {
+    const what = `${plural(commands, "command")} named "${name}" version ${version} ${commands === 1 ? "waits" : "wait"}`;
+    if (queue !== null) {
+      const queues = queuesText(JSON.parse(handled_in ?? "[]") as string[]);
+      return {
+        ...{ code: "handler_elsewhere", severity: "warning" },
+        seen: `${what} in queue "${queue}", and the workers that have a handler for that serve ${queues} only`,
+        advice: `Let one of them serve ${JSON.stringify(queue)}, too; or cancel them, and push them to a queue of theirs`,
+        figures: { name, version, queue, commands, handled_in },
+      };
+    }
+    return {
+      ...{ code: "name_without_handler", severity: "warning" },
+      seen: `${what}, and no worker that runs has a handler for that; ${seen_ms === null ? "none ever had" : `one was last heard of at ${new Date(seen_ms).toISOString()}`}`,
+      advice: "Deploy a worker that has one, or cancel them",
+      figures: { name, version, commands, seen_ms: seen_ms === null ? null : Math.round(seen_ms) },
+    };
+  });
 }
 
 interface DutyRow {

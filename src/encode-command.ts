@@ -224,22 +224,44 @@ export function encodeMetadata(
     }
     for (const [key, value] of Object.entries(layer)) if (value !== undefined) metadata[key] = value;
   }
+  const named = namedIssues(metadata);
+  if (named.length > 0) {
+    const told = named.map(({ path, message }) => `metadata.${path} ${message}`);
+    throw new TypeError(`${attempt}: ${told.join("; ")}`);
+  }
+  // What a parent was allowed its follow-ups inherit, and two ids beside it.
+  const text = toJson(metadata, maxMetadataBytes + (isInherited ? inheritedIdsBytes : 0) + traceRoom(metadata));
+  if (text.issues === undefined) return text.json === "{}" ? undefined : text;
+  if (text.tooLarge) throw new RangeError(`${attempt}: metadata ${tooLarge}`);
+  throw new TypeError(`${attempt}: its metadata is invalid: ${formatIssues(text.issues)}`);
+}
+
+/** Everything for which {@link encodeMetadata} would refuse an object, by its place in it. */
+export function metadataIssues(metadata: Readonly<Record<string, unknown>>): readonly Issue[] {
+  const text = toJson(metadata, maxMetadataBytes + traceRoom(metadata));
+  const json = text.issues?.map(({ path, message }) => ({
+    path,
+    message: path === "" && text.tooLarge ? tooLarge : message,
+  }));
+  return merged(namedIssues(metadata), json ?? []);
+}
+
+const tooLarge = `must have at most ${maxMetadataBytes} bytes as JSON`;
+
+const traceRoom = ({ traceparent }: Readonly<Record<string, unknown>>): number =>
+  traceparent === undefined ? 0 : traceContextBytes;
+
+/** What is wrong with the fields that have a name. */
+function namedIssues(metadata: Readonly<Record<string, unknown>>): Issue[] {
+  const issues: Issue[] = [];
   for (const key of texts) {
-    if (metadata[key] === undefined || typeof metadata[key] === "string") continue;
-    throw new TypeError(`${attempt}: metadata.${key} must be a string, got ${shown(metadata[key])}`);
+    const value = metadata[key];
+    if (value === undefined || typeof value === "string") continue;
+    issues.push({ path: key, message: `must be a string, got ${shown(value)}` });
   }
   const actor = metadata.actor as { readonly id?: unknown; readonly type?: unknown } | null | undefined;
   if (actor !== undefined && (typeof actor?.id !== "string" || typeof actor.type !== "string")) {
-    throw new TypeError(
-      `${attempt}: metadata.actor must be an object with the strings id and type, got ${shown(actor)}`,
-    );
+    issues.push({ path: "actor", message: `must be an object with the strings id and type, got ${shown(actor)}` });
   }
-  // What a parent was allowed its follow-ups inherit, and two ids beside it.
-  let limit = maxMetadataBytes;
-  if (isInherited) limit += inheritedIdsBytes;
-  if (metadata.traceparent !== undefined) limit += traceContextBytes;
-  const text = toJson(metadata, limit);
-  if (text.issues === undefined) return text.json === "{}" ? undefined : text;
-  if (text.tooLarge) throw new RangeError(`${attempt}: metadata must have at most ${maxMetadataBytes} bytes as JSON`);
-  throw new TypeError(`${attempt}: its metadata is invalid: ${formatIssues(text.issues)}`);
+  return issues;
 }

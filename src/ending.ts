@@ -4,6 +4,7 @@ import type { ExecutionResult, Success } from "./execute.ts";
 import { errorRecord, retryAfterOf } from "./failure.ts";
 import type { Outcome } from "./finish.ts";
 import type { ClaimedRow, Lease } from "./lease.ts";
+import type { Sent } from "./observation.ts";
 
 /** How a lease ends, but for which it is. */
 export type Ending = Omit<Outcome, "id" | "fence" | "within">;
@@ -35,13 +36,23 @@ export function endingOf(lease: Lease, result: ExecutionResult, random: () => nu
 
 export function succeededEnding({ output, followUps, events }: Success): Ending {
   if (followUps.length + events.length === 0) return { verdict: "succeeded", output };
-  return {
-    verdict: "succeeded",
-    output,
-    events: events.map((event) => event.json),
-    followUps: followUps.map((command) => command.json),
-    followUpQueues: followUps.map((command) => command.queue),
+  return { verdict: "succeeded", output, events, followUps };
+}
+
+/** What a success sent, counted. */
+export function sentWith({ followUps = [], events = [] }: Ending, appends: Success["appends"] = []): Sent[] {
+  const counts = new Map<string, Sent & { count: number }>();
+  const add = (one: Omit<Sent, "count">): void => {
+    const key = [one.verb, one.name, one.queue, one.stream].join("\n");
+    const entry = counts.get(key);
+    if (entry) entry.count++;
+    else counts.set(key, { ...one, count: 1 });
   };
+  for (const { name, queue } of followUps) add({ verb: "push", name, queue });
+  for (const { topic } of events) add({ verb: "publish", name: topic });
+  for (const { stream, events } of appends)
+    for (const { topic } of events) add({ verb: "append", name: topic, stream });
+  return [...counts.values()];
 }
 
 /** A failed attempt: tried again while there are attempts left. */
@@ -75,11 +86,9 @@ export function cancelledEnding(error?: unknown): Ending {
 
 /** What a stop had to abort is handed back, except what may be started only once. */
 export function stoppedEnding(row: ClaimedRow): Ending {
-  if (row.max_attempts > 1) return { verdict: "release", delayMs: 0 };
-  return {
-    verdict: "failed",
-    error: { code: "stopped", message: "Its worker was stopped while it ran, and it may be started only once" },
-  };
+  const message = "Its worker was stopped while it ran";
+  if (row.max_attempts > 1) return { verdict: "release", delayMs: 0, error: { code: "released", message } };
+  return { verdict: "failed", error: { code: "stopped", message: `${message}, and it may be started only once` } };
 }
 
 /** What was decided before the claim: a cancellation, or too many losses. */

@@ -2,7 +2,7 @@
 import type { CommandId } from "./command.ts";
 import type { Database } from "./database.ts";
 import { type CommandStatus, deadStatuses } from "./get.ts";
-import { parseTime, type TrailEntry } from "./outcome.ts";
+import { isNoError, parseTime, type TrailEntry } from "./outcome.ts";
 import { readEvent } from "./read-event.ts";
 import type { RecordedEvent } from "./recorded-event.ts";
 import { requireId } from "./uuid.ts";
@@ -21,13 +21,19 @@ export interface DeliveryState {
 
 export interface EventStatus {
   /**
-   * `failed`, a delivery is a dead letter; else `handled`, every delivery succeeded; `partially_handled`, some did;
-   * `published`, none has, or there is none. Cancelled deliveries do not count.
+   * `failed`, a delivery is a dead letter; else `handled`, every delivery succeeded, and none was dropped;
+   * `partially_handled`, some did; `published`, none has, or there is none. Cancelled deliveries do not count. Where
+   * `isComplete` is false, it is said of those that are left.
    */
   readonly status: "published" | "partially_handled" | "handled" | "failed";
   readonly event: RecordedEvent;
   /** By the names of the subscriptions. What history does not keep any more is not among them. */
   readonly deliveries: readonly DeliveryState[];
+  /**
+   * Whether none is missing. False once the event is older than history's retention (by default 7 days, those that
+   * succeeded), and where a dead letter of its was dropped, or may have been by a filter.
+   */
+  readonly isComplete: boolean;
 }
 
 export interface EventAsking {
@@ -40,7 +46,13 @@ export interface EventAsking {
   eventStatus(id: string): Promise<EventStatus | undefined>;
 }
 
-interface DeliveryRow {
+/** Of the whole event. */
+interface WholeRow {
+  readonly is_dropped: boolean;
+  readonly is_expired: boolean;
+}
+
+interface DeliveryRow extends WholeRow {
   readonly subscription: string;
   readonly id: CommandId;
   readonly status: CommandStatus;
@@ -56,8 +68,11 @@ export function createEventAsking(database: Database): EventAsking {
       requireId("Cannot read event", id);
       const event = await readEvent(database, id.toLowerCase());
       if (event === undefined) return undefined;
-      const rows = await database.run<DeliveryRow>("eventDeliveries", [event.id]);
-      const deliveries = rows.map((row): DeliveryState => {
+      const params = [event.id, event.topic, event.appendedAt.toISOString()];
+      const rows = await database.run<DeliveryRow | (WholeRow & { subscription: null })>("eventDeliveries", params);
+      const { is_dropped, is_expired } = rows[0] as WholeRow;
+      const found = rows.filter((row): row is DeliveryRow => row.subscription !== null);
+      const deliveries = found.map((row): DeliveryState => {
         const last = row.trail === null ? undefined : (JSON.parse(row.trail) as TrailEntry);
         return {
           subscription: row.subscription,
@@ -66,18 +81,18 @@ export function createEventAsking(database: Database): EventAsking {
           attempt: row.attempt,
           retriesLeft: row.max_attempts - row.attempt,
           finishedAt: row.finished_at === null ? undefined : parseTime(row.finished_at),
-          error: row.status === "succeeded" || last?.code === "snoozed" ? undefined : last,
+          error: row.status === "succeeded" || (last && isNoError(last)) ? undefined : last,
         };
       });
-      return { status: statusOf(deliveries), event, deliveries };
+      return { status: statusOf(deliveries, is_dropped), event, deliveries, isComplete: !is_dropped && !is_expired };
     },
   };
 }
 
-function statusOf(deliveries: readonly DeliveryState[]): EventStatus["status"] {
+function statusOf(deliveries: readonly DeliveryState[], isDropped: boolean): EventStatus["status"] {
   const counted = deliveries.filter(({ status }) => status !== "cancelled");
   if (counted.some(({ status }) => deadStatuses.includes(status))) return "failed";
   const handled = counted.filter(({ status }) => status === "succeeded").length;
   if (handled === 0) return "published";
-  return handled === counted.length ? "handled" : "partially_handled";
+  return handled === counted.length && !isDropped ? "handled" : "partially_handled";
 }

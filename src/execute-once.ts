@@ -8,7 +8,7 @@ import { type ExecutionResult, metadataOf, parseOutput } from "./execute.ts";
 import { type ErrorRecord, errorRecord } from "./failure.ts";
 import type { Handler } from "./handler.ts";
 import type { AttemptAbortedError } from "./lease.ts";
-import { requireInteger, shown } from "./limits.ts";
+import { type Keys, requireInteger, requireKeys, requireSignal, shown } from "./limits.ts";
 import type { Observer } from "./observation.ts";
 import type { Registry } from "./registry.ts";
 import { uuidv7 } from "./uuid.ts";
@@ -19,6 +19,8 @@ export interface ExecuteOptions {
   /** Cancels it: the handler's signal is aborted, and any end but success is then `cancelled`. @default none */
   readonly signal?: AbortSignal | undefined;
 }
+
+const executeKeys: Keys<ExecuteOptions> = { attempt: true, signal: true };
 
 /** What a handler came to that ran once. */
 export type ExecuteOutcome<Output = unknown> =
@@ -102,9 +104,11 @@ export function createExecuteOnce({ handlers, registry, clock, report }: Execute
     return { result, ...(result.kind === "succeeded" ? { followUps, events } : { followUps: [], events: [] }), reason };
   }
 
-  async function executeOnce(command: Command, options: ExecuteOptions = {}): Promise<Executed> {
-    const { attempt: number = 1, signal } = options;
+  async function executeOnce(command: Command, options?: ExecuteOptions): Promise<Executed> {
+    requireKeys("Cannot execute", options, executeKeys);
+    const { attempt: number = 1, signal } = options ?? {};
     requireInteger("Cannot execute", "attempt", number, 1, 32_767);
+    if (signal !== undefined) requireSignal("Cannot execute", signal);
     if (!isCommand(command)) {
       const got = isKind(command, "contract") ? "a contract: call it with an input" : shown(command);
       throw new TypeError(`Cannot execute: a command is wanted, got ${got}`);

@@ -25,7 +25,7 @@ import type {
 } from "./handler.ts";
 import { isCancel, isSnooze } from "./handler.ts";
 import { toJson } from "./json.ts";
-import { maxBatchBytes, maxFollowUps, maxOutputBytes, maxPublished, shown } from "./limits.ts";
+import { type Keys, maxBatchBytes, maxFollowUps, maxOutputBytes, maxPublished, requireKeys } from "./limits.ts";
 import { type Attempted, type Executing, executeWithin, type Middleware } from "./middleware.ts";
 import { type EncodedAppend, encodeAppends } from "./publish.ts";
 import { InvalidEventError, type RecordedEvent } from "./recorded-event.ts";
@@ -200,6 +200,7 @@ function hasAppend(output: unknown): boolean {
   return typeof output === "object" && output !== null && Object.hasOwn(output, "append");
 }
 
+const finishKeys: Keys<FinishOptions> = { append: true };
 const finished: Finished = Object.freeze({ [kind]: "finished" as const });
 
 const invalidInput = "invalid_input";
@@ -517,10 +518,10 @@ class Context implements HandlerContext {
     };
   }
 
-  async #appendsOf({ append, ...others }: FinishOptions): Promise<EncodedAppend[]> {
+  async #appendsOf(options: FinishOptions): Promise<EncodedAppend[]> {
     const attempt = `Cannot finish command "${this.name}"`;
-    const [slip] = Object.keys(others);
-    if (slip !== undefined) throw new TypeError(`${attempt}: there is no option ${shown(slip)}, only append`);
+    requireKeys(attempt, options, finishKeys);
+    const { append } = options;
     if (append === undefined) return [];
     return await encodeAppends(attempt, append, { inherited: this.#followUps.inherited, parentId: this.id });
   }

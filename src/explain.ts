@@ -19,7 +19,7 @@ import { requireId } from "./uuid.ts";
  * - `scheduled`: its time has not come.
  * - `queue_paused`, `name_paused`: somebody paused its queue, or commands of its name.
  * - `no_worker`: no worker that runs serves its queue.
- * - `no_handler`: no worker that runs has a handler for its name and version.
+ * - `no_handler`: no worker that runs has a handler for its name and version, or none that serves its queue.
  * - `behind_others`: others come first in its queue.
  * - `next`: nothing holds it up; a worker takes it as soon as one has room.
  */
@@ -101,6 +101,7 @@ interface ExplainRow {
   readonly worker_status: "running" | "lost" | "stopped" | null;
   readonly worker_seen_ms: number | null;
   readonly ahead: number;
+  readonly handler_queues: string | null;
 }
 
 /** What a cause comes to, besides what every explanation has. */
@@ -206,20 +207,20 @@ function held(row: ExplainRow): Reason {
 function scheduled(row: ExplainRow, entry: TrailEntry | undefined): Reason {
   const until = row.available_ms;
   const at = until === null ? "is put off without end" : `is tried again at ${text(until)}`;
-  // Of an earlier lease: the newest one was handed back without a word.
+  // Else it is of an earlier lease: the newest one was handed back without having started.
   const newest = entry?.fence === row.fence ? entry : undefined;
   if (newest?.code === "snoozed") {
     const sentence = `Its handler put it off at ${text(Date.parse(newest.ended_at))}, and it ${at}: wait, or reschedule it.`;
     return { cause: "snoozed", sentence, until };
   }
-  if (newest !== undefined && newest.code !== "lost") {
+  if (newest !== undefined && !["lost", "released"].includes(newest.code)) {
     const error = recordOf(newest);
     const sentence = `Attempt ${newest.attempt} of ${row.max_attempts} failed (${errorText(error)}), and it ${at}: wait, or reschedule it.`;
     return { cause: "backing_off", sentence, until, error };
   }
   if (row.unknown_since_ms !== null) {
     if (row.name_paused_ms !== null) return namePaused(row);
-    if (!row.handler_known) return noHandler(row);
+    if (!row.handler_known || row.handler_queues !== null) return noHandler(row);
     const sentence = `It was claimed by a worker that has no handler for ${command(row)}, and it ${at}: wait, or give workers with other handlers queues of their own.`;
     return { cause: "next", sentence, until };
   }
@@ -246,7 +247,7 @@ function pending(row: ExplainRow): Reason {
     const sentence = `No worker that runs serves queue ${queue}${last}: start one with queues: [${queue}], or push to a queue that is served.`;
     return { cause: "no_worker", sentence, worker: row.last_served_by, workerSeen: row.last_served_ms };
   }
-  if (!row.handler_known) return noHandler(row);
+  if (!row.handler_known || row.handler_queues !== null) return noHandler(row);
   if (row.losses >= aloneAfter) {
     const sentence = `It was lost ${row.losses} times, so it runs where nothing else does, and waits for a worker to have room for that: look for what kills its process or blocks it.`;
     return { cause: "alone", sentence };
@@ -267,15 +268,18 @@ function namePaused(row: ExplainRow): Reason {
 }
 
 function noHandler(row: ExplainRow): Reason {
+  const until = row.available_ms !== null && row.available_ms > row.at_ms ? row.available_ms : null;
+  if (row.handler_queues !== null) {
+    const queues = JSON.parse(row.handler_queues) as string[];
+    const sentence = `Workers that have a handler for ${command(row)} serve ${queuesText(queues)}, not queue ${quoted(row.queue)}: have one of them serve it, too, or cancel it and push it to a queue of theirs.`;
+    return { cause: "no_handler", sentence, until };
+  }
   const versions = row.handler_versions === null ? [] : (JSON.parse(row.handler_versions) as number[]);
   let known = "; none ever had one";
   if (row.handler_seen_ms !== null) known = `; one that had was last heard of at ${text(row.handler_seen_ms)}`;
   else if (versions.length > 0) known = `, only for version ${versions.join(", ")}`;
-  return {
-    cause: "no_handler",
-    sentence: `No worker that runs has a handler for ${command(row)}${known}: start one that does, or cancel it.`,
-    until: row.available_ms !== null && row.available_ms > row.at_ms ? row.available_ms : null,
-  };
+  const sentence = `No worker that runs has a handler for ${command(row)}${known}: start one that does, or cancel it.`;
+  return { cause: "no_handler", sentence, until };
 }
 
 const command = (row: ExplainRow): string => `${quoted(row.name)} version ${row.version}`;
@@ -284,6 +288,13 @@ const by = (whom: string | null): string => (whom === null ? "" : ` by ${whom}`)
 const amount = (count: number): string => `${count.toLocaleString("en")} command${count === 1 ? "" : "s"}`;
 const dateOf = (ms: number | null | undefined): Date | undefined => (typeof ms === "number" ? new Date(ms) : undefined);
 const recordOf = ({ code, message }: ErrorRecord): ErrorRecord => ({ code, message });
+
+/** Three of them at most, in words. */
+export function queuesText(queues: readonly string[]): string {
+  const named = queues.slice(0, 3).map(quoted);
+  const last = queues.length > 3 ? `${queues.length - 3} more` : named.length > 1 ? named.pop() : undefined;
+  return `queue${queues.length === 1 ? "" : "s"} ${named.join(", ")}${last === undefined ? "" : ` and ${last}`}`;
+}
 
 /** To the second, in UTC. */
 const text = (ms: number | null): string =>

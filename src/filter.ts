@@ -4,7 +4,15 @@
  * read all of it, so that needs a range of time.
  */
 import { type CommandStatus, finalStatuses, liveStatuses } from "./get.ts";
-import { requireName, requireQueue, requireStoredText, requireTime, shown } from "./limits.ts";
+import {
+  requireBoolean,
+  requireName,
+  requireObject,
+  requireQueue,
+  requireStoredText,
+  requireTime,
+  shown,
+} from "./limits.ts";
 import { isUuid } from "./uuid.ts";
 
 /**
@@ -38,14 +46,13 @@ const maxTextLength = 200;
 
 /**
  * A filter as functions of sql/ read it: a JSON text. `attempt` says what cannot be done: `Cannot list commands`.
+ * Without `erased` it leaves out what was erased.
  *
  * @throws TypeError for a wrong type and for a key that is none; RangeError for what is out of range, or would have to
  * read all of history.
  */
-export function encodeFilter(attempt: string, filter: CommandFilter): string {
-  if (typeof filter !== "object" || filter === null || Array.isArray(filter)) {
-    throw new TypeError(`${attempt}: filter must be an object, got ${shown(filter)}`);
-  }
+export function encodeFilter(attempt: string, filter: CommandFilter, erased: boolean = true): string {
+  requireObject(attempt, "filter", filter);
   for (const key of Object.keys(filter)) {
     if (keys.includes(key)) continue;
     throw new TypeError(`${attempt}: filter must have no keys but ${keys.join(", ")}, got ${shown(key)}`);
@@ -64,9 +71,7 @@ export function encodeFilter(attempt: string, filter: CommandFilter): string {
     throw new RangeError(`${attempt}: from must lie before to, got ${from.toISOString()} and ${to.toISOString()}`);
   }
   if (errorText !== undefined) requireStoredText(attempt, "errorText", errorText, maxTextLength);
-  if (hooks !== undefined && typeof hooks !== "boolean") {
-    throw new TypeError(`${attempt}: hooks must be true or false, got ${shown(hooks)}`);
-  }
+  if (hooks !== undefined) requireBoolean(attempt, "hooks", hooks);
 
   const finals = wanted.filter((one) => finalStatuses.includes(one));
   if (finals.length > 0 && from === undefined && parentId === undefined && correlationId === undefined) {
@@ -91,6 +96,7 @@ export function encodeFilter(attempt: string, filter: CommandFilter): string {
     to: to?.toISOString(),
     error_text: errorText,
     hooks: hooks ?? false,
+    erased: erased ? undefined : false,
   });
 }
 

@@ -4,10 +4,13 @@
  * recorded, with its follow-ups; `busy`, somebody has the row locked, so it goes into a later batch; `missing`, this
  * lease has no say any more, and `confirm` tells whether it was itself the one that settled it (a reply was lost).
  */
+import { batchJson } from "./batch.ts";
 import { createBatcher } from "./batcher.ts";
 import type { Clock } from "./clock.ts";
 import { type Database, isPoison, repeatDelayMs } from "./database.ts";
 import type { Queryable } from "./driver.ts";
+import type { EncodedCommand } from "./encode-command.ts";
+import type { EncodedEvent } from "./encode-event.ts";
 import type { ErrorRecord } from "./failure.ts";
 import type { Due, Hints } from "./hints.ts";
 import { utf8Bytes } from "./json.ts";
@@ -29,14 +32,10 @@ export interface Outcome {
   readonly delayMs?: number | undefined;
   /** The same as a time, ISO 8601. */
   readonly until?: string | undefined;
-  /** Encoded commands, as JSON. */
-  readonly followUps?: readonly string[] | undefined;
-  /** Encoded events, as JSON. */
-  readonly events?: readonly string[] | undefined;
+  readonly followUps?: readonly EncodedCommand[] | undefined;
+  readonly events?: readonly EncodedEvent[] | undefined;
   /** A success was recorded within a transaction of the handler's own; this is what it came to if that was rolled back. */
   readonly within?: boolean | undefined;
-  /** Their queues. */
-  readonly followUpQueues?: readonly string[] | undefined;
 }
 
 export interface Finisher {
@@ -163,11 +162,11 @@ export function createFinisher(options: FinisherOptions): Finisher {
         }
         if (result === "accepted" || result === "lost") return result;
         if (result === "repeated") {
-          const { id, within, followUpQueues = [] } = item.outcome;
+          const { id, within, followUps = [] } = item.outcome;
           // The reply that was lost would have said who waits, and what became due.
           hints.finished(id);
           // Not of one that was recorded in the handler's own transaction: that hinted at its commit.
-          if (!within) hints.wake([...new Set([...options.queues, ...followUpQueues])]);
+          if (!within) hints.wake([...new Set([...options.queues, ...followUps.map(({ queue }) => queue)])]);
           return "repeated";
         }
         await pauses.pause(repeatDelayMs(clock, Math.min(attempt, 3), 250));
@@ -223,7 +222,7 @@ function outcomeJson(outcome: Outcome): string {
   if (error !== undefined) json += `,"error":${JSON.stringify(error)}`;
   if (delayMs !== undefined) json += `,"delay_ms":${Math.max(0, Math.round(delayMs))}`;
   if (until !== undefined) json += `,"until":"${until}"`;
-  if (followUps !== undefined && followUps.length > 0) json += `,"follow_ups":[${followUps.join(",")}]`;
-  if (events !== undefined && events.length > 0) json += `,"events":[${events.join(",")}]`;
+  if (followUps !== undefined && followUps.length > 0) json += `,"follow_ups":${batchJson(followUps)}`;
+  if (events !== undefined && events.length > 0) json += `,"events":${batchJson(events)}`;
   return `${json}}`;
 }

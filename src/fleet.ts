@@ -3,13 +3,13 @@ import type { Database } from "./database.ts";
 
 /** A worker of the fleet: what it said of itself, what it runs now, and what it has ended in the last 24 hours. */
 export interface FleetWorker {
-  /** New at every start. */
+  /** New at every start; of ticks `tick:` (or their instance) and their queues. */
   readonly id: string;
   /** The `instance` of its orchestrator. */
   readonly instance: string | undefined;
   /** `lost`: it has not said so, but was not heard of when it had to be. */
   readonly status: "running" | "lost" | "stopped";
-  /** Such as `node 24.1.0`; undefined where nobody said. */
+  /** Such as `node 24.1.0`; undefined where nobody knows. */
   readonly runtime: string | undefined;
   readonly host: string | undefined;
   readonly queues: readonly string[];
@@ -48,7 +48,9 @@ export interface Fleet {
   /**
    * All workers that were heard of in the last 24 hours: those that run first, then those that are lost, then those that
    * have stopped, the newest first. A worker says that it is there once a minute, and while it idles once an
-   * `idlePollMs` where that is longer: half a minute later it counts as lost. 10,000 at most. It reads all live commands.
+   * `idlePollMs` where that is longer: half a minute later it counts as lost. Ticks of an instance that serve the same
+   * queues are one worker, which is lost when twice the last distance between them is over, and half a minute. 10,000 at
+   * most. It reads all live commands.
    *
    * @throws NotMigratedError.
    */

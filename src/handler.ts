@@ -9,7 +9,7 @@ import type { AnyContract } from "./define-command.ts";
 import type { NewEvent } from "./define-event.ts";
 import type { Queryable } from "./driver.ts";
 import type { ErrorRecord } from "./failure.ts";
-import { maxDelayMs, requireMs, requireTime, shown } from "./limits.ts";
+import { type Keys, maxDelayMs, requireKeys, requireMs, requireTime, shown } from "./limits.ts";
 import { type HandlerMiddleware, labelled, type Middleware, requireMiddleware } from "./middleware.ts";
 import type { StreamAppend } from "./publish.ts";
 import type { Subscription } from "./subscribe.ts";
@@ -151,20 +151,18 @@ export interface Handler {
 }
 
 const hooks = ["onSuccess", "onFailure", "onCancellation"] as const;
+const handlerKeys: Keys<HandlerOptions> = { onSuccess: true, onFailure: true, onCancellation: true, middleware: true };
 
 /** Makes a handler. It is what `contract.handle` does; its types are checked there. */
 export function createHandler(contract: AnyContract, run: Handler["run"], options: HandlerOptions = {}): Handler {
   const attempt = `Cannot handle command "${contract.name}"`;
   if (typeof run !== "function") throw new TypeError(`${attempt}: the handler must be a function, got ${shown(run)}`);
+  requireKeys(attempt, options, handlerKeys);
   for (const hook of hooks) {
     const given: unknown = options[hook];
     if (given !== undefined && typeof given !== "function") {
       throw new TypeError(`${attempt}: ${hook} must be a function, got ${shown(given)}`);
     }
-  }
-  for (const key of Object.keys(options)) {
-    if (key === "middleware" || (hooks as readonly string[]).includes(key)) continue;
-    throw new TypeError(`${attempt}: there is no option ${shown(key)}, only ${hooks.join(", ")}, middleware`);
   }
   requireMiddleware(attempt, options.middleware, ["execute"]);
   const { onSuccess, onFailure, onCancellation } = options;
@@ -213,6 +211,11 @@ export function handlersOf(source: readonly Handler[] | Readonly<Record<string, 
 }
 
 function placesOf(source: readonly Handler[] | Readonly<Record<string, unknown>>): [place: string, handler: Handler][] {
+  if (typeof source !== "object" || source === null) {
+    throw new TypeError(
+      `Cannot register handlers: a list of them, or a module's exports, is wanted, got ${shown(source)}`,
+    );
+  }
   if (isList(source)) {
     return source.map((value: unknown, index) => {
       if (isHandler(value)) return [`number ${index} of the list`, value];

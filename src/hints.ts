@@ -55,8 +55,8 @@ export interface Hints {
   readonly proven: boolean;
   /** Proves once more that they do, unless that was done a short while ago. A connection that is silent is replaced. */
   probe(): void;
-  /** Resolves when what was to be sent by now has been, in 5 s at the latest: for a process that stands still afterwards. */
-  flush(): Promise<void>;
+  /** Resolves when what was to be sent by now has been, in `ms` or 5 s at the latest: for a process that stands still afterwards. */
+  flush(ms?: number): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -371,14 +371,15 @@ export function createHints(database: Database, clock: Clock, report: Observer):
       return proven;
     },
     probe,
-    async flush() {
+    async flush(ms = closeMs) {
       const since = clock.now();
+      const until = since + Math.min(ms, closeMs);
       const isDone = () =>
         outgoing.size === 0 &&
         !sending &&
         windows.size === 0 &&
         (watched.size === 0 || clock.now() >= since + flushWatchMs);
-      while (!closed && !isDone() && clock.now() < since + closeMs) await pause(clock, 1);
+      while (!closed && !isDone() && clock.now() < until) await pause(clock, 1);
     },
     close() {
       closing ??= close();

@@ -114,6 +114,7 @@ export {
   type ObservedCommand,
   type Observer,
   observing,
+  type Sent,
   type Verdict,
 } from "./observation.ts";
 export {
@@ -148,7 +149,13 @@ export {
   type ReceivingOptions,
   receiveCall,
 } from "./receive-call.ts";
-export { type EventParser, InvalidEventError, type ParsedEvent, type RecordedEvent } from "./recorded-event.ts";
+export {
+  causedBy,
+  type EventParser,
+  InvalidEventError,
+  type ParsedEvent,
+  type RecordedEvent,
+} from "./recorded-event.ts";
 export type { SigningKeys } from "./signature.ts";
 export { type CalledEvent, type CalledFollowUp, type CallOutcome, EndpointError } from "./signed-call.ts";
 export type { StandardSchemaV1 } from "./standard-schema.ts";

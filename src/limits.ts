@@ -2,6 +2,7 @@
  * The limits, in one place: every size, count and length that is refused when it is exceeded, and the checks that
  * refuse it. What is over a limit is refused at the call, with an error that names the field and the limit.
  */
+import type { Queryable } from "./driver.ts";
 
 /** Largest input of a command, in bytes of its JSON as UTF-8 (256 KiB). */
 export const maxInputBytes: number = 256 * 1024;
@@ -86,6 +87,52 @@ export function requireMs(attempt: string, field: string, value: unknown, max: n
   throw new Refusal(`${attempt}: ${field} must be a number of milliseconds from 0 to ${max}, got ${shown(value)}`);
 }
 
+/** Refuses what is neither true nor false. */
+export function requireBoolean(attempt: string, field: string, value: unknown): void {
+  if (typeof value === "boolean") return;
+  throw new TypeError(`${attempt}: ${field} must be true or false, got ${shown(value)}`);
+}
+
+export function requireFunction(attempt: string, field: string, value: unknown): void {
+  if (typeof value === "function") return;
+  throw new TypeError(`${attempt}: ${field} must be a function, got ${shown(value)}`);
+}
+
+/** Refuses what is no `AbortSignal` (of any realm, or a stand-in). */
+export function requireSignal(attempt: string, value: unknown): void {
+  const { aborted, addEventListener } = (value ?? {}) as { readonly [Key in keyof AbortSignal]?: unknown };
+  if (typeof aborted === "boolean" && typeof addEventListener === "function") return;
+  throw new TypeError(`${attempt}: signal must be an AbortSignal, got ${shown(value)}`);
+}
+
+/** Refuses what is no open transaction of the caller's. Undefined is none. */
+export function requireDb(attempt: string, db: unknown): void {
+  if (db === undefined || typeof (db as Queryable | null)?.query === "function") return;
+  throw new TypeError(`${attempt}: db must be an open transaction, as postgresJs(tx) makes it, got ${shown(db)}`);
+}
+
+/** `what` names it in the message: `a definition`. */
+export function requireObject(attempt: string, what: string, value: unknown): void {
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) return;
+  throw new TypeError(`${attempt}: ${what} must be an object, got ${shown(value)}`);
+}
+
+/** The keys that options may have: as a record of all of them, so that the compiler misses one that is added later. */
+export type Keys<Options> = Readonly<Record<keyof Options, true>>;
+
+/**
+ * Refuses options that are no object, and a key that is not among `keys`: a slip of the pen would else be ignored in
+ * silence. Options that were left out are passed over.
+ */
+export function requireKeys(attempt: string, options: unknown, keys: object): void {
+  if (options === undefined) return;
+  requireObject(attempt, "options", options);
+  for (const key of Object.keys(options as object)) {
+    if (Object.hasOwn(keys, key)) continue;
+    throw new TypeError(`${attempt}: there is no option ${shown(key)}, only ${Object.keys(keys).join(", ")}`);
+  }
+}
+
 const dateTag = "[object Date]";
 
 /** Refuses what is not a valid `Date` (of any realm, so no `instanceof`) from 1970 to 9999. */
@@ -113,6 +160,14 @@ export function requireQueue(attempt: string, value: unknown): void {
   if (/[\s\p{Cc}]/u.test(value as string)) {
     throw new RangeError(`${attempt}: queue must be free of white space and control characters, got ${shown(value)}`);
   }
+}
+
+/** Refuses what is no list of names of queues. It may be empty. */
+export function requireQueues(attempt: string, value: unknown): void {
+  if (!Array.isArray(value)) {
+    throw new TypeError(`${attempt}: queues must be a list of names, got ${shown(value)}`);
+  }
+  for (const queue of value) requireQueue(attempt, queue);
 }
 
 /** As {@link requireText}, for what the database stores, or compares with what it stores: it takes no NUL. */

@@ -5,7 +5,7 @@
  */
 import type { Database } from "./database.ts";
 import { type CommandFilter, encodeFilter } from "./filter.ts";
-import { requireInteger, requireTime, shown } from "./limits.ts";
+import { type Keys, requireInteger, requireTime, shown } from "./limits.ts";
 import { parseTime } from "./outcome.ts";
 import { type CommandSummary, type SummaryRow, summaryOf } from "./summary.ts";
 import { isUuid } from "./uuid.ts";
@@ -17,6 +17,8 @@ export interface ListOptions {
   readonly cursor?: string | undefined;
 }
 
+export const listKeys: Keys<ListOptions> = { limit: true, cursor: true };
+
 /** One page of a list. */
 export interface CommandList {
   readonly commands: readonly CommandSummary[];
@@ -27,6 +29,8 @@ export interface CommandList {
 export interface PageOptions extends ListOptions {
   /** Leaves out what was created (live) or finished (history) after this time. */
   readonly before?: Date | undefined;
+  /** Whether what was erased is listed. @default true */
+  readonly erased?: boolean | undefined;
   /** What cannot be done where something is refused. @default "Cannot list commands" */
   readonly attempt?: string | undefined;
 }
@@ -49,8 +53,8 @@ export async function listPage(
   filter: CommandFilter = {},
   options: PageOptions = {},
 ): Promise<CommandList> {
-  const { limit = defaultLimit, cursor, before, attempt = "Cannot list commands" } = options;
-  const encoded = encodeFilter(attempt, filter);
+  const { limit = defaultLimit, cursor, before, erased, attempt = "Cannot list commands" } = options;
+  const encoded = encodeFilter(attempt, filter, erased);
   requireInteger(attempt, "limit", limit, 1, maxLimit);
   const after = cursor === undefined ? null : JSON.stringify(decodeCursor(attempt, cursor));
   if (before !== undefined) requireTime(attempt, "before", before);

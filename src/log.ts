@@ -7,7 +7,7 @@
  * no; but for the errors of a contract, whose schema quotes the value that it refuses.
  */
 import { type ErrorRecord, errorRecord } from "./failure.ts";
-import { shown } from "./limits.ts";
+import { type Keys, requireBoolean, requireKeys, shown } from "./limits.ts";
 import type { Observation, ObservedCommand, Observer } from "./observation.ts";
 
 const levels = ["debug", "info", "warn", "error"] as const;
@@ -61,6 +61,8 @@ export interface LogToOptions {
   readonly errorMessages?: boolean;
 }
 
+const logKeys: Keys<LogToOptions> = { level: true, errorMessages: true };
+
 /**
  * An observer that writes what it observes to `target`, by the level's method. A function gets the record. What has a
  * `child`, as pino has, gets `(fields, message)`. Anything else, as the console, gets one line of JSON, with the `time`.
@@ -70,7 +72,9 @@ export interface LogToOptions {
  * createOrchestrator({ database, handlers, observe: logTo(pino()) });
  */
 export function logTo(target: LogTarget, options: LogToOptions = {}): Observer {
+  requireKeys("Cannot log", options, logKeys);
   const { level = "info", errorMessages = true } = options;
+  requireBoolean("Cannot log", "errorMessages", errorMessages);
   const least = levels.indexOf(level);
   if (least < 0) {
     throw new TypeError(`Cannot log: level must be one of ${levels.join(", ")}, got ${shown(level)}`);
@@ -241,6 +245,7 @@ const sentences: Readonly<Partial<Record<Observation["type"], string>>> = {
   claimed: "Commands were claimed",
   command_started: "Attempt started",
   lease_lost: "Lease was lost",
+  lease_abandoned: "Lease ended without a word of its worker",
   handler_stuck: "Handler goes on although its attempt is over",
   command_unknown: "No handler here knows the command",
   event_loop_blocked: "Event loop stood still",

@@ -7,7 +7,7 @@ import type { Command, CommandId, CommandOptions, Metadata } from "./command.ts"
 import { isNewEvent, type NewEvent } from "./define-event.ts";
 import type { Awaitable, Logger } from "./handler.ts";
 import { shown } from "./limits.ts";
-import type { Published, Publishing, PublishOptions } from "./publish.ts";
+import type { Appended, AppendOptions, Published, Publishing, PublishOptions } from "./publish.ts";
 
 /** A command that is about to be pushed. */
 export interface PushingCommand {
@@ -256,17 +256,18 @@ export async function pushWithin<Pushed extends { readonly id: CommandId }>(
 /** Publishes and appends within the middleware that asks for it. */
 export function publishingWithin(middleware: readonly Middleware[], inner: Publishing): Publishing {
   if (middleware.every(({ publish }) => publish === undefined)) return inner;
-  async function within<Result>(
+  async function within<Result, Options extends PublishOptions>(
     attempt: string,
     stream: string | undefined,
     given: NewEvent | readonly NewEvent[],
-    options: PublishOptions,
-    send: (options: PublishOptions) => Promise<Result>,
+    options: Options,
+    send: (options: Options) => Promise<Result>,
     told: (result: Result) => readonly { readonly id: string }[],
   ): Promise<Result> {
     const list = isNewEvent(given) ? [given] : given;
-    // What is no event is refused by what is within.
+    // What is no event, and what are no options, is refused by what is within.
     if (!Array.isArray(list) || !list.every(isNewEvent)) return await send(options);
+    if (typeof options !== "object" || options === null || Array.isArray(options)) return await send(options);
     let { metadata } = options;
     return await runWithin(attempt, middleware, {
       part: "publish",
@@ -287,7 +288,7 @@ export function publishingWithin(middleware: readonly Middleware[], inner: Publi
   }
 
   const publish = (given: NewEvent | readonly NewEvent[], options: PublishOptions = {}): Promise<unknown> =>
-    within<Published | readonly Published[]>(
+    within<Published | readonly Published[], PublishOptions>(
       "Cannot publish",
       undefined,
       given,
@@ -297,12 +298,12 @@ export function publishingWithin(middleware: readonly Middleware[], inner: Publi
       (published) => (Array.isArray(published) ? published : [published as Published]),
     );
   const append: Publishing["append"] = (stream, given, options = {}) =>
-    within(
+    within<Appended, AppendOptions>(
       "Cannot append",
       stream,
       given,
       options,
-      (changed) => inner.append(stream, given, { ...options, ...changed }),
+      (changed) => inner.append(stream, given, changed),
       ({ ids }) => ids.map((id) => ({ id })),
     );
   return { publish: publish as Publishing["publish"], append };

@@ -11,6 +11,7 @@
  */
 
 import type { Driver, Queryable } from "./driver.ts";
+import { type Keys, requireFunction, requireKeys } from "./limits.ts";
 import { checkSchemaName, schemaSql } from "./schema-name.ts";
 import {
   afterFunctions,
@@ -29,6 +30,10 @@ export interface MigrateOptions {
   /** Called once for each migration, after all of them have committed. */
   onApplied?: (name: string) => void;
 }
+
+const migrateKeys: Keys<MigrateOptions> = { schema: true, onApplied: true };
+const schemaKeys: Keys<NonNullable<Parameters<typeof migrateDown | typeof migrationState>[1]>> = { schema: true };
+const scriptKeys: Keys<NonNullable<Parameters<typeof migrationScript>[0]>> = { ...schemaKeys, from: true };
 
 export interface MigrateResult {
   /** What was applied now, oldest first: `0001_create_commands`. */
@@ -64,10 +69,12 @@ const ours = `${release} ${functionsHash}`;
 /**
  * Applies what is missing, once and in order, however many processes start at the same time.
  *
- * @throws {TypeError} a schema name that is none. What the database refuses is thrown as the driver reports it.
+ * @throws {TypeError} a schema name that is none, or an option. What the database refuses is thrown as the driver reports it.
  */
 export async function migrate(driver: Driver, options: MigrateOptions = {}): Promise<MigrateResult> {
+  requireKeys("Cannot migrate", options, migrateKeys);
   const { schema = "orchestratum", onApplied } = options;
+  if (onApplied !== undefined) requireFunction("Cannot migrate", "onApplied", onApplied);
   checkSchemaName(schema);
   let found = await read(driver, schema);
   for (let tries = 1; ; tries += 1) {
@@ -96,6 +103,7 @@ export async function migrate(driver: Driver, options: MigrateOptions = {}): Pro
  * @throws {Error} where the newest migration is unknown to this code.
  */
 export async function migrateDown(driver: Driver, options: { schema?: string } = {}): Promise<string | undefined> {
+  requireKeys("Cannot undo migration", options, schemaKeys);
   const { schema = "orchestratum" } = options;
   checkSchemaName(schema);
   const found = await read(driver, schema);
@@ -122,6 +130,7 @@ export async function migrateDown(driver: Driver, options: { schema?: string } =
 
 /** What has been applied, and what `migrate()` would do. */
 export async function migrationState(queryable: Queryable, options: { schema?: string } = {}): Promise<MigrationState> {
+  requireKeys("Cannot read migrations", options, schemaKeys);
   const { schema = "orchestratum" } = options;
   checkSchemaName(schema);
   return compare(await read(queryable, schema));
@@ -133,6 +142,7 @@ export async function migrationState(queryable: Queryable, options: { schema?: s
  * @throws {RangeError} where `from` is no migration that this code knows (0 is the empty database).
  */
 export function migrationScript(options: { schema?: string; from?: number } = {}): string {
+  requireKeys("Cannot print migrations", options, scriptKeys);
   const { schema = "orchestratum", from = 0 } = options;
   checkSchemaName(schema);
   if (!Number.isInteger(from) || from < 0 || from > migrations.length) {

@@ -29,6 +29,18 @@ export type Verdict =
   | "release"
   | "unknown";
 
+/** Commands of one name and queue, or events of one topic, that an attempt sent with its outcome. */
+export interface Sent {
+  readonly verb: "push" | "publish" | "append";
+  /** The command's name, or the topic. */
+  readonly name: string;
+  /** Of commands. */
+  readonly queue?: string;
+  /** Of events that were appended. */
+  readonly stream?: string;
+  readonly count: number;
+}
+
 export type Observation =
   /** A worker's loop runs. */
   | { readonly type: "worker_started"; readonly worker: string; readonly queues: readonly string[] }
@@ -54,7 +66,8 @@ export type Observation =
     } & ObservedCommand)
   /**
    * The outcome of a lease is recorded. With `retry`, `error` says what went wrong this time; `delayMs` is after how
-   * long a command is due again that goes back into the queue.
+   * long a command is due again that goes back into the queue. `sent` is what a success pushed, published and appended,
+   * where there was anything.
    */
   | ({
       readonly type: "command_finished";
@@ -63,9 +76,15 @@ export type Observation =
       readonly durationMs: number;
       readonly delayMs?: number;
       readonly error?: ErrorRecord;
+      readonly sent?: readonly Sent[];
     } & ObservedCommand)
   /** Somebody else has the command, or may have it: the handler's signal is aborted and nothing more is written. */
   | ({ readonly type: "lease_lost"; readonly worker: string; readonly reason: "expired" | "taken" } & ObservedCommand)
+  /**
+   * A claim took a command whose lease had ended without a word of `abandonedBy`, the worker that held it: it was killed,
+   * cut off or stood still. One that lives reports `lease_lost` besides. `fence` and `attempt` are those of the new lease.
+   */
+  | ({ readonly type: "lease_abandoned"; readonly worker: string; readonly abandonedBy: string } & ObservedCommand)
   /** A handler goes on although its attempt is over for `abortGraceMs`: its slot is freed, its result will not count. */
   | ({ readonly type: "handler_stuck"; readonly worker: string } & ObservedCommand)
   /** No handler here knows the name or version; the command was put off. */
@@ -128,7 +147,8 @@ export interface Observer {
  * An observer of these types alone. Beside one that receives all of them, it costs a command nothing.
  *
  * @example
- * createOrchestrator({ database, handlers, observe: observing(["lease_lost"], ({ name, reason }) => alert(name, reason)) });
+ * const observe = observing(["lease_lost"], ({ name, reason }) => console.error(name, reason));
+ * createOrchestrator({ database, handlers, observe });
  */
 export function observing<const Type extends Observation["type"]>(
   types: readonly Type[],

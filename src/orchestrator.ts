@@ -17,7 +17,18 @@ import { createFleet, type Fleet } from "./fleet.ts";
 import { type CommandSnapshot, type CommandStatus, getCommands } from "./get.ts";
 import { type Handler, handlersOf, withMiddleware } from "./handler.ts";
 import { createHints } from "./hints.ts";
-import { requireQueue, shown } from "./limits.ts";
+import {
+  type Keys,
+  requireBoolean,
+  requireDb,
+  requireFunction,
+  requireKeys,
+  requireObject,
+  requireQueue,
+  requireQueues,
+  requireSignal,
+  shown,
+} from "./limits.ts";
 import { labelled, type Middleware, publishingWithin, pushWithin, requireMiddleware } from "./middleware.ts";
 import { type MigrateResult, migrate } from "./migrate.ts";
 import { createObservers, type Observation, type Observer } from "./observation.ts";
@@ -35,7 +46,7 @@ import type { Telemetry } from "./telemetry.ts";
 import { createTicking, type Ticking } from "./tick.ts";
 import { requireId } from "./uuid.ts";
 import { StoppedError, type WaitOptions } from "./wait-errors.ts";
-import { createWaiter } from "./wait-for.ts";
+import { createWaiter, waitKeys } from "./wait-for.ts";
 import {
   type Budget,
   createWorker,
@@ -67,11 +78,36 @@ export interface OrchestratorOptions {
   readonly clock?: Clock;
 }
 
+const orchestratorKeys: Keys<OrchestratorOptions> = {
+  database: true,
+  handlers: true,
+  commands: true,
+  middleware: true,
+  schema: true,
+  instance: true,
+  observe: true,
+  telemetry: true,
+  clock: true,
+};
+
 /** Options of a push: where, and defaults for all its commands. An id belongs to one command, and is among its own options. */
 export interface PushOptions extends Omit<CommandOptions, "id"> {
   /** The caller's open transaction, as an adapter gives it: the commands become visible with its commit. */
   readonly db?: Queryable | undefined;
 }
+
+const pushKeys: Keys<PushOptions> = {
+  db: true,
+  queue: true,
+  priority: true,
+  runAt: true,
+  delayMs: true,
+  timeoutMs: true,
+  retries: true,
+  metadata: true,
+};
+const countKeys: Keys<NonNullable<Parameters<Orchestrator["counts"]>[0]>> = { finished: true };
+const noOptions: PushOptions = Object.freeze({});
 
 /** A command that was pushed. */
 export interface Pushed<Output = unknown> {
@@ -139,7 +175,11 @@ export interface Orchestrator
   /** How many commands there are, by queue and status. With `finished: false` those that live only, which is quick. */
   counts(options?: { readonly finished?: boolean }): Promise<CommandCount[]>;
 
-  /** Tells workers everywhere to look at these queues at once: for those who pushed by plain SQL without a notification. */
+  /**
+   * Tells workers everywhere to look at these queues at once: for those who pushed by plain SQL without a notification.
+   *
+   * @throws TypeError for what is no list, TypeError or RangeError for what is no name of a queue.
+   */
   wake(queues: readonly string[]): void;
 
   /** Starts a worker. It takes up its work as soon as the database lets it; `started` tells when. */
@@ -165,6 +205,8 @@ export interface Orchestrator
 }
 
 /**
+ * Whatever takes options refuses what it does not know with a TypeError that names it, before any I/O.
+ *
  * @throws TypeError for two handlers of one name and version, and for what is not what its option asks for.
  * @example
  * const orchestrator = createOrchestrator({ database: await pglite("./data"), handlers: [sendEmailHandler] });
@@ -173,6 +215,8 @@ export interface Orchestrator
  * const { id } = await orchestrator.push(sendEmail({ to: "ada@example.com" }));
  */
 export function createOrchestrator(options: OrchestratorOptions): Orchestrator {
+  requireObject("Cannot create orchestrator", "options", options);
+  requireKeys("Cannot create orchestrator", options, orchestratorKeys);
   const { database: driver, schema = "orchestratum", instance, telemetry, clock = systemClock } = options;
   if (typeof driver?.query !== "function" || typeof driver.script !== "function") {
     throw new TypeError(
@@ -184,6 +228,7 @@ export function createOrchestrator(options: OrchestratorOptions): Orchestrator {
 
   requireMiddleware("Cannot create orchestrator", options.middleware, ["push", "publish", "execute"]);
   requireTelemetry(telemetry);
+  if (options.observe !== undefined) requireFunction("Cannot create orchestrator", "observe", options.observe);
   const middleware = [...(telemetry ? [telemetry.middleware] : []), ...labelled(options.middleware ?? [])];
   const pushMiddleware = middleware.filter(({ push }) => push !== undefined);
   const given = options.handlers === undefined ? [] : handlersOf(options.handlers);
@@ -216,8 +261,13 @@ export function createOrchestrator(options: OrchestratorOptions): Orchestrator {
   const workers = new Set<Worker>();
   let isStopped = false;
 
-  async function push(given: Command | readonly Command[], pushOptions: PushOptions = {}): Promise<Pushed | Pushed[]> {
-    const { db, ...defaults } = pushOptions;
+  async function push(given: Command | readonly Command[], pushOptions?: PushOptions): Promise<Pushed | Pushed[]> {
+    // An id is refused with each command, which says where it belongs.
+    if ((pushOptions as CommandOptions | undefined)?.id === undefined) {
+      requireKeys("Cannot push", pushOptions, pushKeys);
+    }
+    const { db, ...defaults } = pushOptions ?? noOptions;
+    requireDb("Cannot push", db);
     const list = isCommand(given) ? [given] : given;
     if (!Array.isArray(list)) {
       const got = isKind(given, "contract") ? "a contract: call it with an input" : shown(given);
@@ -248,8 +298,14 @@ export function createOrchestrator(options: OrchestratorOptions): Orchestrator {
     second?: string | WaitOptions,
     third?: WaitOptions,
   ): Promise<CommandOutcome | CommandOutcome[]> {
-    if (Array.isArray(first)) return await waitForMany(first, second as WaitOptions | undefined);
-    return await waitForOne(first as string | AnyContract, second, third);
+    const isById = typeof first === "string" || Array.isArray(first);
+    const waitOptions = (isById ? second : third) as WaitOptions | undefined;
+    requireKeys("Cannot wait", waitOptions, waitKeys);
+    if (waitOptions?.signal !== undefined) requireSignal("Cannot wait", waitOptions.signal);
+    if (Array.isArray(first)) return await waitForMany(first, waitOptions);
+    return isById
+      ? await waitForOne(undefined, first, waitOptions)
+      : await waitForOne(first as AnyContract, second, waitOptions);
   }
 
   async function waitForMany(ids: readonly string[], waitOptions: WaitOptions = {}): Promise<CommandOutcome[]> {
@@ -265,7 +321,9 @@ export function createOrchestrator(options: OrchestratorOptions): Orchestrator {
     signal?.addEventListener("abort", abort, { once: true });
     try {
       return await Promise.all(
-        ids.map((id, place) => waitForOne(id, { ...others, signal: (controllers[place] as AbortController).signal })),
+        ids.map((id, place) => {
+          return waitForOne(undefined, id, { ...others, signal: (controllers[place] as AbortController).signal });
+        }),
       );
     } finally {
       signal?.removeEventListener("abort", abort);
@@ -274,17 +332,14 @@ export function createOrchestrator(options: OrchestratorOptions): Orchestrator {
   }
 
   async function waitForOne(
-    first: string | AnyContract,
-    second?: string | WaitOptions,
-    third?: WaitOptions,
+    contract: AnyContract | undefined,
+    id: unknown,
+    waitOptions: WaitOptions | undefined,
   ): Promise<CommandOutcome> {
-    const id = typeof first === "string" ? first : second;
-    const waitOptions = typeof first === "string" ? (second as WaitOptions | undefined) : third;
     requireId("Cannot wait", id);
     const row = await waiter.wait(id.toLowerCase(), waitOptions);
-    const contract =
-      typeof first === "string" ? (contracts.get(`${row.name}\n${row.version}`) ?? contracts.get(row.name)) : first;
-    return await readOutcome(row, contract);
+    const known = contracts.get(`${row.name}\n${row.version}`) ?? contracts.get(row.name);
+    return await readOutcome(row, contract ?? known);
   }
 
   function startWorker(
@@ -314,14 +369,17 @@ export function createOrchestrator(options: OrchestratorOptions): Orchestrator {
       requireId("Cannot get command", id);
       return (await getCommands([id], database)).get(id.toLowerCase());
     },
-    async counts({ finished = true } = {}) {
+    async counts(countOptions) {
+      requireKeys("Cannot count commands", countOptions, countKeys);
+      const { finished = true } = countOptions ?? {};
+      requireBoolean("Cannot count commands", "finished", finished);
       const rows = await database.run<{ queue: string; status: CommandStatus; count: string }>("countCommands", [
         finished,
       ]);
       return rows.map((row) => ({ ...row, count: Number(row.count) }));
     },
     wake(queues) {
-      for (const queue of queues) requireQueue("Cannot wake queue", queue);
+      requireQueues("Cannot wake queues", queues);
       hints.wake(queues);
     },
     ...createStatistics(database, clock),
@@ -368,10 +426,13 @@ export function createOrchestrator(options: OrchestratorOptions): Orchestrator {
     get startedReaders() {
       return events.store.startedReaders;
     },
-    observe: (observer) => observers.add(observer),
+    observe(observer) {
+      requireFunction("Cannot observe", "observer", observer);
+      return observers.add(observer);
+    },
     report,
     contracts: [...known],
-    async stop(stopOptions = {}) {
+    async stop(stopOptions) {
       requireStopOptions("Cannot stop", stopOptions);
       isStopped = true;
       await Promise.all([...[...workers].map((worker) => worker.stop(stopOptions)), events.stop(stopOptions)]);
@@ -398,6 +459,11 @@ function requireTelemetry(given: unknown): void {
 
 function contractsOf(source: OrchestratorOptions["commands"]): AnyContract[] {
   if (source === undefined) return [];
+  if (typeof source !== "object" || source === null) {
+    throw new TypeError(
+      `Cannot create orchestrator: commands must be a list of contracts, or a module's exports, got ${shown(source)}`,
+    );
+  }
   const values: readonly unknown[] = Array.isArray(source) ? source : Object.values(source).filter(isContract);
   for (const value of values) {
     if (isContract(value)) continue;

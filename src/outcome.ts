@@ -6,7 +6,7 @@ import type { ErrorRecord } from "./failure.ts";
 import { InvalidOutputError } from "./invalid-output.ts";
 import type { EndedRow } from "./wait-for.ts";
 
-/** One entry of a command's trail: what became of a lease that did not end well, or was put off. */
+/** One entry of a command's trail: what became of a lease that did not end well, was put off, or was handed back. */
 export interface TrailEntry extends ErrorRecord {
   readonly fence: number;
   readonly attempt: number;
@@ -14,6 +14,9 @@ export interface TrailEntry extends ErrorRecord {
   readonly started_at: string;
   readonly ended_at: string;
 }
+
+/** Whether a lease was put off, or handed back, which is no failure of what it ran. */
+export const isNoError = ({ code }: TrailEntry): boolean => code === "snoozed" || code === "released";
 
 export type CommandOutcome<Output = unknown> =
   | { readonly status: "succeeded"; readonly id: CommandId<Output>; readonly output: Output; readonly finishedAt: Date }

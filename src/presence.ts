@@ -1,11 +1,12 @@
 /** How a worker says that it is there. To be seen is a favour to people: where it fails, the worker works on. */
 import type { Database, Statement } from "./database.ts";
+import type { Handler } from "./handler.ts";
 import type { Observer } from "./observation.ts";
 
 export interface Presence {
   /** Says that the worker is there, with what it runs now. Nothing is said any more after `leave()`. */
   announce(): Promise<void>;
-  /** Says that it has stopped, where it has ever said that it is there. */
+  /** Says that it has stopped, where it has ever said that it is there; a tick has not. */
   leave(): Promise<void>;
 }
 
@@ -17,8 +18,12 @@ export interface PresenceOptions {
   readonly host: string | undefined;
   readonly queues: readonly string[];
   readonly concurrency: number;
-  /** How long it may be silent at most, in ms. */
-  readonly silenceMs: number;
+  readonly handlers: readonly Handler[];
+  /**
+   * How long it may be silent at most, in ms. Undefined for a tick: all of an instance that serve the same queues are
+   * one worker to the fleet, which does not stop, and is lost when the next one is long overdue.
+   */
+  readonly silenceMs: number | undefined;
   readonly running: () => number;
   readonly report: Observer;
 }
@@ -27,9 +32,15 @@ export interface PresenceOptions {
 const patienceMs = 30_000;
 /** Nothing waits for longer: not the start, and not the stop. */
 const deadlineMs = 5_000;
+/** Of the id of ticks, which names what they serve. */
+const maxIdLength = 200;
 
 export function createPresence(options: PresenceOptions): Presence {
   const { database, worker, instance, runtime, host, queues, concurrency, silenceMs, running, report } = options;
+  const handlers = options.handlers.map(({ contract: { name, version, upgrade } }) => ({
+    ...{ name, version },
+    upgrades: upgrade !== undefined,
+  }));
   let announcing: Promise<void> | undefined;
   let left = false;
 
@@ -44,8 +55,14 @@ export function createPresence(options: PresenceOptions): Presence {
   return {
     async announce() {
       if (left) return;
-      const row = { id: worker, instance, runtime, host, queues, concurrency, running: running() };
-      announcing = say("registerWorker", JSON.stringify({ ...row, lost_after_ms: silenceMs + patienceMs }));
+      const row = { instance, runtime, host, queues, concurrency, handlers };
+      if (silenceMs === undefined) {
+        const id = `${instance ?? "tick"}:${queues.toSorted().join(",")}`.slice(0, maxIdLength);
+        announcing = say("registerTick", JSON.stringify({ ...row, id }));
+      } else {
+        const own = { id: worker, running: running(), lost_after_ms: silenceMs + patienceMs };
+        announcing = say("registerWorker", JSON.stringify({ ...row, ...own }));
+      }
       await announcing;
     },
     async leave() {
@@ -53,7 +70,7 @@ export function createPresence(options: PresenceOptions): Presence {
       if (announcing === undefined) return;
       // In the order of saying: what comes late would be there again.
       await announcing;
-      await say("stopWorker", worker);
+      if (silenceMs !== undefined) await say("stopWorker", worker);
     },
   };
 }

@@ -12,7 +12,17 @@ import { isNewEvent, type NewEvent } from "./define-event.ts";
 import type { Queryable } from "./driver.ts";
 import { type EncodedEvent, encodeEvents } from "./encode-event.ts";
 import { type Due, earliest, type Hints } from "./hints.ts";
-import { maxBatchBytes, maxBatchCommands, maxTopicLength, requireInteger, requireStoredText, shown } from "./limits.ts";
+import {
+  type Keys,
+  maxBatchBytes,
+  maxBatchCommands,
+  maxTopicLength,
+  requireDb,
+  requireInteger,
+  requireKeys,
+  requireStoredText,
+  shown,
+} from "./limits.ts";
 import type { Observer } from "./observation.ts";
 import { pause } from "./wakeup.ts";
 
@@ -27,6 +37,9 @@ export interface AppendOptions extends PublishOptions {
   /** The version that the stream must be at: 0 for a new one. @default any */
   readonly expectedVersion?: number | undefined;
 }
+
+const publishKeys: Keys<PublishOptions> = { db: true, metadata: true };
+const appendKeys: Keys<AppendOptions> = { ...publishKeys, expectedVersion: true };
 
 /** An event that was published. */
 export interface Published {
@@ -50,6 +63,8 @@ export interface StreamAppend {
   /** The version that the stream must be at: 0 for a new one. @default any */
   readonly expectedVersion?: number | undefined;
 }
+
+const streamAppendKeys: Keys<StreamAppend> = { stream: true, events: true, expectedVersion: true };
 
 export interface Publishing {
   /**
@@ -186,8 +201,10 @@ export function createPublishing({ database, clock, hints, report }: PublishPart
 
   async function publish(
     given: NewEvent | readonly NewEvent[],
-    { db, metadata }: PublishOptions = {},
+    options?: PublishOptions,
   ): Promise<Published | Published[]> {
+    requireKeys("Cannot publish", options, publishKeys);
+    const { db, metadata } = options ?? {};
     requireDb("Cannot publish", db);
     const events = await encodeEvents("Cannot publish", given, { defaults: metadata });
     await write(events, db);
@@ -198,17 +215,20 @@ export function createPublishing({ database, clock, hints, report }: PublishPart
   async function append(
     stream: string,
     given: NewEvent | readonly NewEvent[],
-    { db, metadata, expectedVersion }: AppendOptions = {},
+    options?: AppendOptions,
   ): Promise<Appended> {
-    const attempt = requireAppend(stream, expectedVersion);
+    const attempt = attemptOf(stream);
+    requireKeys(attempt, options, appendKeys);
+    const { db, metadata, expectedVersion } = options ?? {};
+    requireExpected(attempt, expectedVersion);
     requireDb(attempt, db);
     const events = await encodeEvents(attempt, given, { defaults: metadata });
     requireSize(attempt, events);
     const ids = events.map(({ id }) => id);
     const chosen = events.some((event) => event.chosenId);
     const params = [stream, expectedVersion ?? null, batchJson(events)];
-    const once = (again: boolean, options: { db?: Queryable; deadlineMs?: number }) =>
-      database.run<AppendRow>(chosen || again ? "appendAgain" : "append", params, options);
+    const once = (again: boolean, how: { db?: Queryable; deadlineMs?: number }) =>
+      database.run<AppendRow>(chosen || again ? "appendAgain" : "append", params, how);
     let rows: AppendRow[];
     try {
       rows = db
@@ -236,6 +256,7 @@ export function createPublishing({ database, clock, hints, report }: PublishPart
 export interface EncodedAppend {
   readonly stream: string;
   readonly expectedVersion: number | undefined;
+  readonly events: readonly EncodedEvent[];
   readonly json: string;
 }
 
@@ -258,12 +279,14 @@ export async function encodeAppends(
       throw new TypeError(`${attempt}: append must be a list of { stream, events }, got ${shown(one)} in it`);
     }
     const { stream, expectedVersion } = one;
-    const within = requireAppend(stream, expectedVersion);
+    const within = attemptOf(stream);
+    requireKeys(within, one, streamAppendKeys);
+    requireExpected(within, expectedVersion);
     const events = await encodeEvents(within, one.events, options);
     requireSize(within, events);
     const version = expectedVersion === undefined ? "" : `,"expected_version":${expectedVersion}`;
     const json = `{"stream":${JSON.stringify(stream)}${version},"events":${batchJson(events)}}`;
-    encoded.push({ stream, expectedVersion, json });
+    encoded.push({ stream, expectedVersion, events, json });
   }
   return encoded;
 }
@@ -298,16 +321,14 @@ function hintAfter(hints: Hints, rows: readonly (Due & { readonly transaction_id
   if (due?.transaction_id !== undefined) hints.dueAfter(due.transaction_id, earliest(dues));
 }
 
-function requireDb(attempt: string, db: unknown): void {
-  if (db === undefined || typeof (db as Queryable | null)?.query === "function") return;
-  throw new TypeError(`${attempt}: db must be an open transaction, as postgresJs(tx) makes it, got ${shown(db)}`);
+/** What cannot be done where something is wrong with an append. */
+function attemptOf(stream: unknown): string {
+  requireStoredText("Cannot append", "stream", stream, maxTopicLength);
+  return `Cannot append to stream "${stream}"`;
 }
 
-function requireAppend(stream: unknown, expectedVersion: unknown): string {
-  requireStoredText("Cannot append", "stream", stream, maxTopicLength);
-  const attempt = `Cannot append to stream "${stream}"`;
+function requireExpected(attempt: string, expectedVersion: unknown): void {
   if (expectedVersion !== undefined) requireInteger(attempt, "expectedVersion", expectedVersion, 0, 2 ** 31 - 1);
-  return attempt;
 }
 
 function requireSize(attempt: string, events: readonly EncodedEvent[]): void {

@@ -5,7 +5,7 @@
  */
 import type { Clock } from "./clock.ts";
 import type { Database } from "./database.ts";
-import { requireInteger, shown } from "./limits.ts";
+import { type Keys, requireInteger, requireKeys, shown } from "./limits.ts";
 import {
   type EventParser,
   type EventRow,
@@ -30,6 +30,8 @@ export interface ReadAllOptions<E extends EventParser = EventParser> {
   /** Contracts whose schemas parse the data of their topics. @default none: data as it was given */
   readonly events?: readonly E[] | undefined;
 }
+
+const readKeys: Keys<ReadAllOptions> = { after: true, topics: true, limit: true, events: true };
 
 /** Some of the log. */
 export interface LogPage<Event = RecordedEvent> {
@@ -133,13 +135,14 @@ export type ReadEvent<E extends EventParser> = [E] extends [never] ? RecordedEve
 
 export function createReadingLog(log: LogReader): ReadingLog {
   return {
-    async readAll(options = {}) {
+    async readAll(options) {
       const attempt = "Cannot read events";
-      const { after = 0, topics, limit = 100 } = options;
+      requireKeys(attempt, options, readKeys);
+      const { after = 0, topics, limit = 100, events: contracts } = options ?? {};
       const position = requirePosition(attempt, "after", after);
       requireInteger(attempt, "limit", limit, 1, maxLimit);
       const pattern = topicsPattern(attempt, topics);
-      const parsers = requireParsers(attempt, options.events);
+      const parsers = requireParsers(attempt, contracts);
       const page = await log.read(position, limit, pattern);
       const events = await parseEvents(page.rows, parsers);
       return { events: events as never, position: page.position, more: page.more };

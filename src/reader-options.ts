@@ -1,6 +1,15 @@
 /** The options of a reader, their defaults and their limits. */
 import { type Backoff, type BackoffOptions, requireBackoff } from "./backoff.ts";
-import { maxTimeoutMs, requireInteger, requireMs, requireText, shown } from "./limits.ts";
+import {
+  type Keys,
+  maxTimeoutMs,
+  requireFunction,
+  requireInteger,
+  requireKeys,
+  requireMs,
+  requireText,
+  shown,
+} from "./limits.ts";
 import { type LogPosition, type ReadEvent, requirePosition, topicsPattern } from "./read-log.ts";
 import type { ReaderContext } from "./reader-lease.ts";
 import { type EventParser, type EventParsers, type RecordedEvent, requireParsers } from "./recorded-event.ts";
@@ -28,6 +37,19 @@ export interface ReaderOptions<E extends EventParser = never> {
   readonly backoff?: Backoff | undefined;
 }
 
+const readerKeys: Keys<ReaderOptions> = {
+  name: true,
+  handle: true,
+  batchSize: true,
+  from: true,
+  topics: true,
+  events: true,
+  pollIntervalMs: true,
+  leaseMs: true,
+  timeoutMs: true,
+  backoff: true,
+};
+
 export interface ResolvedReaderOptions {
   readonly name: string;
   readonly handle: (events: readonly RecordedEvent[], context: ReaderContext) => unknown;
@@ -48,13 +70,14 @@ const maxNameLength = 200;
 /** @throws TypeError and RangeError, before any I/O. */
 export function resolveReaderOptions(options: ReaderOptions<EventParser>): ResolvedReaderOptions {
   const attempt = "Cannot start reader";
-  if (typeof options !== "object" || options === null) {
+  if (typeof options !== "object" || options === null || Array.isArray(options)) {
     throw new TypeError(`${attempt}: options must be an object with a name and a handle, got ${shown(options)}`);
   }
+  requireKeys(attempt, options, readerKeys);
   const { name, handle, batchSize = 100, from = "beginning", pollIntervalMs = 1_000, leaseMs = 10_000 } = options;
   const { timeoutMs = 300_000, backoff = defaultBackoff } = options;
   requireReaderName(attempt, name);
-  if (typeof handle !== "function") throw new TypeError(`${attempt}: handle must be a function, got ${shown(handle)}`);
+  requireFunction(attempt, "handle", handle);
   requireInteger(attempt, "batchSize", batchSize, 1, 1_000);
   requireInteger(attempt, "pollIntervalMs", pollIntervalMs, 10, 3_600_000);
   requireInteger(attempt, "leaseMs", leaseMs, 1_000, 600_000);

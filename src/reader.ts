@@ -188,7 +188,7 @@ export function createReader(options: ResolvedReaderOptions, parts: ReaderParts)
       return !over;
     },
     started,
-    async stop(stopOptions = {}) {
+    async stop(stopOptions) {
       const graceMs = requireStopOptions("Cannot stop reader", stopOptions);
       stopping ??= drain(graceMs);
       return await stopping;

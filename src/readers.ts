@@ -2,6 +2,7 @@
 import type { Clock } from "./clock.ts";
 import type { Database } from "./database.ts";
 import type { Hints } from "./hints.ts";
+import { type Keys, requireKeys } from "./limits.ts";
 import type { Observer } from "./observation.ts";
 import { createLogReader, createReadingLog, type LogPosition, type ReadingLog, requirePosition } from "./read-log.ts";
 import { createReader, type Reader } from "./reader.ts";
@@ -40,6 +41,8 @@ export interface RebuildOptions {
   /** The position after which to begin. @default 0, the beginning */
   readonly from?: LogPosition | undefined;
 }
+
+const rebuildKeys: Keys<RebuildOptions> = { from: true };
 
 /** There is no reader of this name: no process has started it, or it was removed. */
 export class UnknownReaderError extends Error {
@@ -96,7 +99,7 @@ export interface EventStore extends ReadingLog, ReadingStreams {
 /** What the orchestrator itself does with it. */
 export interface OwnEventStore {
   readonly store: EventStore;
-  stop(options: StopOptions): Promise<void>;
+  stop(options: StopOptions | undefined): Promise<void>;
 }
 
 export interface EventStoreParts {
@@ -153,9 +156,11 @@ export function createEventStore(parts: EventStoreParts): OwnEventStore {
     async readers() {
       return (await database.run<ReaderRow>("listReaders", [])).map(stateOf);
     },
-    async rebuild(name, { from = 0 } = {}) {
+    async rebuild(name, options) {
       const attempt = "Cannot rebuild reader";
       requireReaderName(attempt, name);
+      requireKeys(attempt, options, rebuildKeys);
+      const { from = 0 } = options ?? {};
       const position = requirePosition(attempt, "from", from);
       const begin = () =>
         database.run<{ generation: number; begun: boolean }>("rebuildReader", [name, String(position)]);

@@ -12,7 +12,18 @@ import type { ExecutionResult } from "./execute.ts";
 import { errorRecord, retryAfterOf } from "./failure.ts";
 import { type Handler, handlersOf, withMiddleware } from "./handler.ts";
 import { AttemptAbortedError } from "./lease.ts";
-import { maxBatchBytes, maxTimeoutMs, maxVersion, requireInteger, requireName, requireQueue, shown } from "./limits.ts";
+import {
+  type Keys,
+  maxBatchBytes,
+  maxTimeoutMs,
+  maxVersion,
+  requireInteger,
+  requireKeys,
+  requireName,
+  requireObject,
+  requireQueue,
+  shown,
+} from "./limits.ts";
 import { type Middleware, requireMiddleware } from "./middleware.ts";
 import { createObservers, type Observer } from "./observation.ts";
 import { createRegistry } from "./registry.ts";
@@ -57,6 +68,18 @@ export interface ReceiveCallOptions extends ReceivingOptions {
   readonly now?: () => number;
 }
 
+const receiveKeys: Keys<ReceiveCallOptions> = {
+  keys: true,
+  url: true,
+  store: true,
+  maxBodyBytes: true,
+  handlers: true,
+  middleware: true,
+  observe: true,
+  clock: true,
+  now: true,
+};
+
 /** Takes a request, gives a response: what web standards and Hono, Deno, Bun and edge platforms have. Never rejects. */
 export type CallReceiver = (request: Request) => Promise<Response>;
 
@@ -83,9 +106,11 @@ class Refusal extends Error {
  * @throws TypeError or RangeError for options out of their limits.
  * @example
  * const receive = receiveCall({ handlers: [resizeImage.handle(resize)], keys: [key] });
- * export default { fetch: (request) => receive(request) };
+ * export default { fetch: (request: Request) => receive(request) };
  */
 export function receiveCall(options: ReceiveCallOptions): CallReceiver {
+  requireObject(attempt, "options", options);
+  requireKeys(attempt, options, receiveKeys);
   requireMiddleware(attempt, options.middleware, ["push", "publish", "execute"]);
   const middleware = [...(options.middleware ?? [])];
   const isWrapped = middleware.some(({ execute }) => execute !== undefined);

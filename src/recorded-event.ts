@@ -21,6 +21,17 @@ export interface RecordedEvent<Data = unknown> {
   readonly appendedAt: Date;
 }
 
+/**
+ * Metadata for what an event causes where no delivery hands it on, as in a reader's handler: the event's own (its
+ * correlation, its actor and the rest), with the event as the cause.
+ *
+ * @example
+ * await orchestrator.push(sendInvoice({ orderId }), { metadata: causedBy(event) });
+ */
+export function causedBy({ id, metadata }: Pick<RecordedEvent, "id" | "metadata">): Metadata {
+  return { ...metadata, causationId: id };
+}
+
 /** What tells events apart, and parses their data: a contract of `defineEvent`. */
 export interface EventParser {
   readonly topic: string;

@@ -5,7 +5,7 @@
  */
 import type { Clock } from "./clock.ts";
 import type { Database } from "./database.ts";
-import { shown } from "./limits.ts";
+import { type Keys, requireBoolean, requireKeys } from "./limits.ts";
 import { addHistogram, type Histogram, percentilesMs } from "./percentile.ts";
 
 /** How long something took, in ms. Percentiles are right within 19 %: they come from buckets of that width. */
@@ -54,8 +54,10 @@ export interface WorkerFigures {
   readonly finished: number;
   readonly failed: number;
   readonly cancelled: number;
-  /** Of what succeeded, failed or timed out; undefined where nothing did. */
-  readonly meanExecutionMs: number | undefined;
+  /** How long what it ended had waited: from when it was wanted until its last attempt began. Undefined where there is none that counts. */
+  readonly waiting: Durations | undefined;
+  /** From when its last attempt began until it ended. Undefined where there is none that counts. */
+  readonly execution: Durations | undefined;
 }
 
 /** Lists are sorted by what they are of. What has neither live commands nor any that ended in that time is left out. */
@@ -75,6 +77,8 @@ export interface StatsOptions {
   /** Count hook commands, too. @default false */
   readonly hooks?: boolean;
 }
+
+const statsKeys: Keys<StatsOptions> = { hooks: true };
 
 /** What an orchestrator knows of how it goes. */
 export interface Statistics {
@@ -99,7 +103,6 @@ interface StatsRow {
   readonly past: string | null;
   readonly waiting: string | null;
   readonly execution: string | null;
-  readonly workers: string | null;
 }
 
 interface LiveItem {
@@ -111,28 +114,21 @@ interface LiveItem {
   readonly oldest_due_ms: number;
 }
 
-interface PastItem {
-  readonly queue: string;
-  readonly name: string;
+/** Of a worker where that is named, else of a queue and a name. */
+type PastOf =
+  | { readonly worker: string; readonly queue: null; readonly name: null }
+  | { readonly worker: null; readonly queue: string; readonly name: string };
+
+type PastItem = PastOf & {
   readonly status: string;
   readonly count: number;
   readonly waiting_ms: number;
   readonly execution_ms: number;
-}
+};
 
-interface HistogramItem {
-  readonly queue: string;
-  readonly name: string;
+type HistogramItem = PastOf & {
   readonly histogram: Readonly<Record<string, number>>;
-}
-
-interface WorkerItem {
-  readonly worker: string;
-  readonly status: string;
-  readonly count: number;
-  readonly executed: number;
-  readonly execution_ms: number;
-}
+};
 
 /** What one read answers is good for as long as this, and while it is under way. */
 const sharedForMs = 1_000;
@@ -165,10 +161,10 @@ export function createStatistics(database: Database, clock: Clock): Statistics {
   }
 
   return {
-    async stats({ hooks = false } = {}) {
-      if (typeof hooks !== "boolean") {
-        throw new TypeError(`Cannot read statistics: hooks must be a boolean, got ${shown(hooks)}`);
-      }
+    async stats(options) {
+      requireKeys("Cannot read statistics", options, statsKeys);
+      const { hooks = false } = options ?? {};
+      requireBoolean("Cannot read statistics", "hooks", hooks);
       const last = readings.get(hooks);
       const isFresh = last && (last.underWay || clock.now() < last.since + sharedForMs);
       return await (isFresh ? last : read(hooks)).stats;
@@ -186,7 +182,6 @@ interface Sum {
   cancelled: number;
   waitingMs: number;
   executionMs: number;
-  executed: number;
   readonly waiting: Histogram;
   readonly execution: Histogram;
   oldestDueMs: number;
@@ -201,7 +196,7 @@ class Sums {
     if (sum === undefined) {
       sum = {
         ...{ scheduled: 0, pending: 0, running: 0, finished: 0, failed: 0, cancelled: 0 },
-        ...{ waitingMs: 0, executionMs: 0, executed: 0, oldestDueMs: Number.POSITIVE_INFINITY },
+        ...{ waitingMs: 0, executionMs: 0, oldestDueMs: Number.POSITIVE_INFINITY },
         ...{ waiting: new Map(), execution: new Map() },
       };
       this.#sums.set(key, sum);
@@ -224,24 +219,19 @@ function statsOf(row: StatsRow): Stats {
       if (item.status === "pending") sum.oldestDueMs = Math.min(sum.oldestDueMs, item.oldest_due_ms);
     }
   }
+  const sumsOf = (item: PastOf) =>
+    item.worker === null ? [queues.of(item.queue), names.of(item.name)] : [workers.of(item.worker)];
   for (const item of list<PastItem>(row.past)) {
-    for (const sum of [queues.of(item.queue), names.of(item.name)]) {
+    for (const sum of sumsOf(item)) {
       sum[countOf(item.status)] += item.count;
       sum.waitingMs += item.waiting_ms;
       sum.executionMs += item.execution_ms;
     }
   }
   for (const what of ["waiting", "execution"] as const) {
-    for (const { queue, name, histogram } of list<HistogramItem>(row[what])) {
-      addHistogram(queues.of(queue)[what], histogram);
-      addHistogram(names.of(name)[what], histogram);
+    for (const item of list<HistogramItem>(row[what])) {
+      for (const sum of sumsOf(item)) addHistogram(sum[what], item.histogram);
     }
-  }
-  for (const item of list<WorkerItem>(row.workers)) {
-    const sum = workers.of(item.worker);
-    sum[countOf(item.status)] += item.count;
-    sum.executed += item.executed;
-    sum.executionMs += item.execution_ms;
   }
   return {
     at: new Date(row.at_ms),
@@ -249,10 +239,10 @@ function statsOf(row: StatsRow): Stats {
     until: row.until_ms === null ? undefined : new Date(row.until_ms),
     queues: queues.sorted().map(([queue, sum]) => ({ queue, ...figures(sum) })),
     names: names.sorted().map(([name, sum]) => ({ name, ...figures(sum) })),
-    workers: workers.sorted().map(([worker, { running, finished, failed, cancelled, executed, executionMs }]) => ({
-      ...{ worker, running, finished, failed, cancelled },
-      meanExecutionMs: executed === 0 ? undefined : executionMs / executed,
-    })),
+    workers: workers.sorted().map(([worker, sum]) => {
+      const { running, finished, failed, cancelled, waiting, execution } = figures(sum);
+      return { worker, running, finished, failed, cancelled, waiting, execution };
+    }),
   };
 }
 

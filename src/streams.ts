@@ -1,6 +1,6 @@
 /** Reading the events of one stream. */
 import type { Database } from "./database.ts";
-import { maxTopicLength, requireInteger, requireStoredText, shown } from "./limits.ts";
+import { type Keys, maxTopicLength, requireInteger, requireKeys, requireStoredText, shown } from "./limits.ts";
 import type { ReadEvent } from "./read-log.ts";
 import { type EventParser, type EventRow, parseEvents, requireParsers } from "./recorded-event.ts";
 
@@ -14,6 +14,8 @@ export interface ReadStreamOptions<E extends EventParser = EventParser> {
   /** Contracts whose schemas parse the data of their topics. @default none: data as it was given */
   readonly events?: readonly E[] | undefined;
 }
+
+const readKeys: Keys<ReadStreamOptions> = { from: true, direction: true, limit: true, events: true };
 
 export interface ReadingStreams {
   /**
@@ -33,16 +35,17 @@ const maxVersion = 2 ** 31 - 1;
 
 export function createReadingStreams(database: Database): ReadingStreams {
   return {
-    async readStream(stream, options = {}) {
+    async readStream(stream, options) {
       const attempt = "Cannot read stream";
+      requireKeys(attempt, options, readKeys);
       requireStoredText(attempt, "stream", stream, maxTopicLength);
-      const { from, direction = "forwards", limit = 1_000 } = options;
+      const { from, direction = "forwards", limit = 1_000, events } = options ?? {};
       if (from !== undefined) requireInteger(attempt, "from", from, 1, maxVersion);
       if (direction !== "forwards" && direction !== "backwards") {
         throw new TypeError(`${attempt}: direction must be "forwards" or "backwards", got ${shown(direction)}`);
       }
       requireInteger(attempt, "limit", limit, 1, maxLimit);
-      const parsers = requireParsers(attempt, options.events);
+      const parsers = requireParsers(attempt, events);
       const backwards = direction === "backwards";
       const rows: EventRow[] = [];
       // One statement answers about 8 MB; where that cut it short, the next one goes on.

@@ -9,7 +9,7 @@ import type { Metadata } from "./command.ts";
 import { defineCommand } from "./define-command.ts";
 import { type AnyEventContract, isEventContract } from "./define-event.ts";
 import { type Awaitable, createHandler, type Handler, type HandlerContext } from "./handler.ts";
-import { maxPatterns, maxSubscriptionLength, requireText, shown } from "./limits.ts";
+import { type Keys, maxPatterns, maxSubscriptionLength, requireObject, requireText, shown } from "./limits.ts";
 import type { HandlerMiddleware } from "./middleware.ts";
 import { parseTime } from "./outcome.ts";
 import {
@@ -92,7 +92,7 @@ export interface Subscription {
 /** The names of the commands that deliver. */
 export const deliveryPrefix = "deliver:";
 
-const known: Readonly<Record<keyof SubscriptionDefinition, true>> = {
+const known: Keys<SubscriptionDefinition> = {
   name: true,
   to: true,
   handler: true,
@@ -121,9 +121,7 @@ export function subscribe<const To extends SubscriptionTarget | readonly Subscri
   definition: SubscriptionDefinition<To>,
 ): Handler {
   const attempt = "Cannot subscribe";
-  if (typeof definition !== "object" || definition === null) {
-    throw new TypeError(`${attempt}: a definition must be an object, got ${shown(definition)}`);
-  }
+  requireObject(attempt, "a definition", definition);
   const { name, to, handler, middleware, ...options } = definition;
   requireSubscriptionName(attempt, name);
   const within = `${attempt} "${name}"`;

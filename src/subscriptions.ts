@@ -14,7 +14,7 @@ import { type Database, isPassing, repeatDelayMs } from "./database.ts";
 import type { CommandFilter } from "./filter.ts";
 import type { Handler } from "./handler.ts";
 import { type Due, earliest } from "./hints.ts";
-import { maxDelayMs, requireMs, shown } from "./limits.ts";
+import { type Keys, maxDelayMs, requireKeys, requireMs, shown } from "./limits.ts";
 import { parseTime } from "./outcome.ts";
 import { type LogPosition, type LogReader, requirePosition } from "./read-log.ts";
 import { deliveryPrefix, requireSubscriptionName } from "./subscribe.ts";
@@ -37,6 +37,8 @@ export interface AddSubscriptionOptions {
   readonly waitMs?: number | undefined;
 }
 
+const addKeys: Keys<AddSubscriptionOptions> = { from: true, waitMs: true };
+
 export interface RemoveSubscriptionOptions {
   /**
    * What becomes of deliveries that wait or run: "keep" leaves them to workers that still have the handler, "cancel"
@@ -46,6 +48,8 @@ export interface RemoveSubscriptionOptions {
   /** Who does it, for the record of what is cancelled: 1 to 200 characters. @default nobody is named */
   readonly by?: string | undefined;
 }
+
+const removeKeys: Keys<RemoveSubscriptionOptions> = { deliveries: true, by: true };
 
 /** A subscription as it is stored. */
 export interface SubscriptionState {
@@ -216,13 +220,15 @@ export function createSubscriptions(parts: SubscriptionsParts): Subscriptions {
       }));
     },
 
-    async addSubscription(handler, { from = "now", waitMs = defaultWaitMs } = {}) {
+    async addSubscription(handler, options) {
       const attempt = "Cannot add subscription";
       const row = typeof handler === "object" && handler !== null ? subscriptionRow(handler) : undefined;
       if (!row || !handler.subscription) {
         throw new TypeError(`${attempt}: it must be what subscribe() made, got ${shown(handler)}`);
       }
       const { name } = handler.subscription;
+      requireKeys(`${attempt} "${name}"`, options, addKeys);
+      const { from = "now", waitMs = defaultWaitMs } = options ?? {};
       requireMs(`${attempt} "${name}"`, "waitMs", waitMs, maxDelayMs);
       const position = from === "now" ? undefined : requirePosition(`${attempt} "${name}"`, "from", from);
       await database.run("registerSubscriptions", [JSON.stringify([row]), "add"]);
@@ -235,6 +241,7 @@ export function createSubscriptions(parts: SubscriptionsParts): Subscriptions {
     async removeSubscription(name, options) {
       const attempt = "Cannot remove subscription";
       requireSubscriptionName(attempt, name);
+      requireKeys(`${attempt} "${name}"`, options, removeKeys);
       const { deliveries, by } = (options ?? {}) as Partial<RemoveSubscriptionOptions>;
       if (deliveries !== "keep" && deliveries !== "cancel") {
         throw new TypeError(`${attempt} "${name}": deliveries must be "keep" or "cancel", got ${shown(deliveries)}`);

@@ -4,6 +4,7 @@
  */
 import type { Middleware } from "./middleware.ts";
 import type { Observer } from "./observation.ts";
+import type { EventStore } from "./readers.ts";
 import type { Statistics } from "./statistics.ts";
 
 export interface Telemetry {
@@ -12,5 +13,5 @@ export interface Telemetry {
   /** Receives what is observed. */
   readonly observe: Observer;
   /** Told of the orchestrator when that is made, to ask it how it goes; the result is called when it stops. */
-  attach(orchestrator: Statistics): () => void;
+  attach(orchestrator: Statistics & Pick<EventStore, "readers">): () => void;
 }

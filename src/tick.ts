@@ -7,7 +7,7 @@
 import type { Clock } from "./clock.ts";
 import type { Database } from "./database.ts";
 import type { Hints } from "./hints.ts";
-import { requireInteger, requireMs, requireQueue } from "./limits.ts";
+import { type Keys, requireInteger, requireKeys, requireMs, requireQueues } from "./limits.ts";
 import type { Observer } from "./observation.ts";
 import type { Budget, OwnWorker, WorkerCounts } from "./worker.ts";
 import type { WorkerOptions } from "./worker-options.ts";
@@ -29,6 +29,21 @@ export interface TickOptions {
   /** How long a handler that was aborted is waited for, in ms, at most 60,000. @default 1_000 */
   readonly abortGraceMs?: number;
 }
+
+/** What an adapter may say of a tick, too. */
+export interface OwnTickOptions extends TickOptions {
+  /** When it comes back at the latest, in ms from its beginning. @default `maxMs` + `abortGraceMs` + 5 s */
+  readonly latestMs?: number;
+}
+
+const tickKeys: Keys<OwnTickOptions> = {
+  maxCommands: true,
+  maxMs: true,
+  queues: true,
+  concurrency: true,
+  abortGraceMs: true,
+  latestMs: true,
+};
 
 /** What a tick did, and when the next one should come. */
 export interface TickResult extends Omit<WorkerCounts, "running"> {
@@ -67,6 +82,7 @@ export interface TickingParts {
 
 const attempt = "Cannot tick";
 const longestLeaseMs = 30_000;
+const shortestLeaseMs = 1_000;
 /** What a worker that stops may take to record its outcomes. */
 const flushMs = 5_000;
 /** A name counts as known for three minutes after its handler was registered. */
@@ -77,19 +93,20 @@ const afterTroubleMs = 5_000;
 export function createTicking({ database, clock, hints, report, startWorker }: TickingParts): Ticking {
   let begunAt = Number.NEGATIVE_INFINITY;
 
-  async function tick(options: TickOptions = {}): Promise<TickResult> {
+  async function tick(given?: OwnTickOptions): Promise<TickResult> {
+    requireKeys(attempt, given, tickKeys);
+    const options = given ?? {};
     const { maxCommands = 1_000, maxMs = 20_000, queues = ["default"], abortGraceMs = 1_000 } = options;
-    const { concurrency = Math.min(100, maxCommands) } = options;
+    const { concurrency = Math.min(100, maxCommands), latestMs = maxMs + abortGraceMs + flushMs } = options;
     requireInteger(attempt, "maxCommands", maxCommands, 1, 100_000);
     requireInteger(attempt, "maxMs", maxMs, 100, 3_600_000);
     requireInteger(attempt, "concurrency", concurrency, 1, 100_000);
     requireMs(attempt, "abortGraceMs", abortGraceMs, 60_000);
-    if (!Array.isArray(queues)) throw new TypeError(`${attempt}: queues must be a list of names`);
-    for (const queue of queues) requireQueue(attempt, queue);
+    requireQueues(attempt, queues);
 
     const startedAt = clock.now();
     const endsAt = startedAt + maxMs;
-    const latest = endsAt + abortGraceMs + flushMs;
+    const latest = startedAt + latestMs;
     const begun = startedAt - begunAt < registerEveryMs;
     const worker = startWorker(
       endingBy(latest, database, clock),
@@ -98,9 +115,9 @@ export function createTicking({ database, clock, hints, report, startWorker }: T
         concurrency,
         abortGraceMs,
         // As long as it can take, so that what a killed tick held is soon due again; heartbeats keep longer ones alive.
-        leaseMs: Math.min(longestLeaseMs, Math.ceil(maxMs + abortGraceMs + flushMs)),
+        leaseMs: Math.max(Math.min(longestLeaseMs, Math.ceil(latestMs)), shortestLeaseMs),
       },
-      { maxCommands, maxMs, endsAt, begun },
+      { maxCommands, maxMs, endsAt, latest, begun },
     );
     const timer = clock.after(maxMs, () => void worker.stop({ graceMs: 0 }));
     try {
@@ -109,7 +126,7 @@ export function createTicking({ database, clock, hints, report, startWorker }: T
       await worker.worked;
       await worker.stop({ graceMs: Math.max(endsAt - clock.now(), 0) });
       const ahead = await look(worker);
-      await hints.flush();
+      await hints.flush(latest - clock.now());
       const { running: _, ...counts } = worker.counts;
       return { ...counts, ...ahead };
     } finally {
@@ -138,7 +155,7 @@ function endingBy(latest: number, database: Database, clock: Clock): Database {
     driver: database.driver,
     schema: database.schema,
     run(statement, params, options = {}) {
-      const leftMs = Math.max(latest - clock.now(), 250);
+      const leftMs = Math.max(latest - clock.now(), 1);
       return database.run(statement, params, {
         ...options,
         deadlineMs: Math.min(options.deadlineMs ?? leftMs, 30_000, leftMs),

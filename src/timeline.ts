@@ -1,10 +1,10 @@
 /**
  * What happened to a command, in order: pushed, each lease that is known of, its end. The leases are those of the trail,
- * and the newest. A lease that was handed back before the newest (a release, or no handler for the name) is not kept by
- * the database, nor is a middle one of more than 100.
+ * and the newest. A lease that was handed back before its handler was started (the worker had no handler for it, or no
+ * room) is not kept by the database, nor is a middle one of more than 100.
  */
 import type { Database } from "./database.ts";
-import { parseTime, type TrailEntry } from "./outcome.ts";
+import { isNoError, parseTime, type TrailEntry } from "./outcome.ts";
 import { type CommandSummary, type SummaryRow, summaryOf } from "./summary.ts";
 
 /** How a lease ended: a final status, or an attempt that is tried again, or one that was handed back. */
@@ -83,8 +83,8 @@ function entriesOf(row: TimelineRow): TimelineEntry[] {
     at: parseTime(entry.started_at),
     to: parseTime(entry.ended_at),
     worker: entry.worker,
-    end: endOf(entry.code),
-    error: entry.code === "snoozed" ? undefined : { code: entry.code, message: entry.message },
+    end: endOf(entry, row),
+    error: isNoError(entry) ? undefined : { code: entry.code, message: entry.message },
   }));
   const newest = newestLease(row, trail);
   return [
@@ -119,8 +119,19 @@ function newestLease(row: TimelineRow, trail: readonly TrailEntry[]): TimelineEn
 /** Who holds the lease under which a waiting command is cancelled. */
 const canceller = "cancel";
 
-/** What the trail keeps of a lease that did not end as one of these is an error, by whatever code it has. */
-function endOf(code: string): LeaseEnd {
-  const known: readonly string[] = ["timed_out", "cancelled", "not_found", "lost", "snoozed"] satisfies LeaseEnd[];
+/**
+ * The newest lease of a command that has finished ended as that did, and any other by its code: one that is not the
+ * library's own is a failed handler's.
+ */
+function endOf({ code, fence }: TrailEntry, row: TimelineRow): LeaseEnd {
+  if (row.finished_at !== null && fence === row.fence) return row.status as LeaseEnd;
+  const known: readonly string[] = [
+    "timed_out",
+    "cancelled",
+    "not_found",
+    "lost",
+    "snoozed",
+    "released",
+  ] satisfies LeaseEnd[];
   return known.includes(code) ? (code as LeaseEnd) : "failed";
 }

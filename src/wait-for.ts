@@ -7,10 +7,12 @@ import { createBatcher } from "./batcher.ts";
 import type { Clock, Timer } from "./clock.ts";
 import { type Database, isPassing, repeatDelayMs } from "./database.ts";
 import type { Hints } from "./hints.ts";
-import { maxBatchBytes, maxBatchCommands, maxTimeoutMs, requireMs } from "./limits.ts";
+import { type Keys, maxBatchBytes, maxBatchCommands, maxTimeoutMs, requireMs } from "./limits.ts";
 import type { Observer } from "./observation.ts";
 import { StoppedError, UnknownCommandError, type WaitOptions, WaitTimeoutError } from "./wait-errors.ts";
 import { createPauses } from "./wakeup.ts";
+
+export const waitKeys: Keys<WaitOptions> = { timeoutMs: true, signal: true };
 
 /** A command that has ended, as the database answers it. */
 export interface EndedRow {

@@ -1,5 +1,5 @@
 /** The options of a worker, their defaults and their limits. */
-import { requireInteger, requireMs, requireQueue, requireStoredText } from "./limits.ts";
+import { type Keys, requireInteger, requireKeys, requireMs, requireQueues, requireStoredText } from "./limits.ts";
 
 export interface WorkerOptions {
   /** Queues to serve. The queue named after the orchestrator's instance is served too. @default ["default"] */
@@ -36,11 +36,26 @@ export interface WorkerOptions {
    * @default never: it waits
    */
   readonly notFoundAfterMs?: number;
-  /** What it runs on, such as `node 24.1.0`, 200 characters at most: shown in the list of workers. @default none; `runWorker` knows */
+  /** What it runs on, such as `node 24.1.0`, 200 characters at most: shown in the list of workers. @default what the process says of itself */
   readonly runtime?: string;
   /** The machine that it runs on, 200 characters at most: shown in the list of workers. @default none; `runWorker` knows */
   readonly host?: string;
 }
+
+const workerKeys: Keys<WorkerOptions> = {
+  queues: true,
+  concurrency: true,
+  maxClaim: true,
+  pollIntervalMs: true,
+  idlePollMs: true,
+  leaseMs: true,
+  maxLosses: true,
+  abortGraceMs: true,
+  rescanBudget: true,
+  notFoundAfterMs: true,
+  runtime: true,
+  host: true,
+};
 
 export type ResolvedWorkerOptions = Required<Omit<WorkerOptions, "notFoundAfterMs" | "runtime" | "host">> & {
   readonly notFoundAfterMs: number | undefined;
@@ -51,9 +66,27 @@ export type ResolvedWorkerOptions = Required<Omit<WorkerOptions, "notFoundAfterM
 const dayMs = 24 * 60 * 60 * 1000;
 const maxLabelLength = 200;
 
+/** What this is, by what every runtime says of itself; undefined where it says nothing. */
+function runtimeHere(): string | undefined {
+  const { process: here, navigator: agent } = globalThis as {
+    readonly process?: { readonly versions?: Readonly<Record<string, string | undefined>> };
+    readonly navigator?: { readonly userAgent?: string };
+  };
+  const { bun, deno, node } = here?.versions ?? {};
+  if (bun !== undefined) return `bun ${bun}`;
+  if (deno !== undefined) return `deno ${deno}`;
+  const name = agent?.userAgent?.slice(0, maxLabelLength) || undefined;
+  // Edge platforms that are compatible with Node say its version, too.
+  return node !== undefined && (name === undefined || name.startsWith("Node.js")) ? `node ${node}` : name;
+}
+
 /** The options with their defaults. The queue named after the instance is among the queues. */
-export function resolveWorkerOptions(options: WorkerOptions, instance: string | undefined): ResolvedWorkerOptions {
+export function resolveWorkerOptions(
+  options: WorkerOptions | undefined,
+  instance: string | undefined,
+): ResolvedWorkerOptions {
   const attempt = "Cannot start worker";
+  requireKeys(attempt, options, workerKeys);
   const {
     queues = ["default"],
     concurrency = 100,
@@ -65,12 +98,12 @@ export function resolveWorkerOptions(options: WorkerOptions, instance: string | 
     abortGraceMs = 5_000,
     rescanBudget = 0.02,
     notFoundAfterMs,
-    runtime,
+    runtime = runtimeHere(),
     host,
-  } = options;
+  } = options ?? {};
+  requireQueues(attempt, queues);
   const served = [...new Set(instance === undefined ? queues : [...queues, instance])];
   if (served.length === 0) throw new RangeError(`${attempt}: queues must name at least one queue`);
-  for (const queue of served) requireQueue(attempt, queue);
   requireInteger(attempt, "concurrency", concurrency, 1, 100_000);
   requireInteger(attempt, "maxClaim", maxClaim, 1, 1_000);
   requireInteger(attempt, "leaseMs", leaseMs, 1_000, dayMs);

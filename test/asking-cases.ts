@@ -201,6 +201,42 @@ export const askingCases: readonly Case[] = [
   }),
 
   scenario(
+    "timeline() keeps a lease that a stop handed back, with its worker, its times and its end",
+    async (scene) => {
+      const job = defineCommand(scene.define({ name: "job" }));
+      const begun = signal();
+      let runs = 0;
+      const handler = job.handle(({ signal: aborted }) => {
+        if (++runs > 1) return;
+        begun.give();
+        return new Promise((_, reject) => aborted.addEventListener("abort", () => reject(aborted.reason)));
+      });
+      const first = await scene.working([handler]);
+      const { id } = await first.push(job());
+      await begun.got();
+      const { id: stopped } = first.workers[0] ?? {};
+      await first.workers[0]?.stop({ graceMs: 0 });
+      const waiting = await first.get(id);
+      same([waiting?.attempt, waiting?.trail.map(({ code }) => code)], [0, ["released"]], "what was handed back");
+      same(
+        (await first.list({ queue: scene.queue, status: "pending" })).commands[0]?.error,
+        undefined,
+        "is no failure",
+      );
+      const second = await scene.working([handler]);
+      same((await second.waitFor(id, limited)).status, "succeeded", "the end");
+      const told = await second.timeline(id);
+      same(
+        told?.entries.map((entry) => (entry.kind === "leased" ? [entry.end, entry.worker, entry.error] : entry.kind)),
+        ["pushed", ["released", stopped, undefined], ["succeeded", second.workers[0]?.id, undefined], "finished"],
+        "the entries",
+      );
+      const [, released] = told?.entries ?? [];
+      truth(released?.kind === "leased" && released.to && released.to >= released.at, "it has its times");
+    },
+  ),
+
+  scenario(
     "tree() gives the whole chain from any of its commands, with hooks and what has not run yet",
     async (scene) => {
       const leaf = defineCommand(scene.define({ name: "leaf" }));
@@ -249,6 +285,85 @@ export const askingCases: readonly Case[] = [
       same(await tree(nobody), undefined, "of an unknown command");
     },
   ),
+
+  scenario("timeline() and tree() cut what has more than a thousand, wide or deep, and say so", async (scene) => {
+    const { driver } = scene.ground;
+    const { timeline, tree } = scene.orchestrator([]);
+    /** The ids of a scene of its own: `of(0)`, `of(1)`, and so on. */
+    const ids = () => {
+      const prefix = crypto.randomUUID().slice(0, 24);
+      return { prefix, of: (n: number) => prefix + n.toString(16).padStart(12, "0") };
+    };
+    const wide = ids();
+    await driver.query(
+      `insert into orchestratum.command (
+         id, name, version, queue, priority, due_at, available_at, max_attempts, timeout_ms, parent_id, created_at
+       )
+       select
+         ($1::text || lpad(to_hex(n), 12, '0'))::uuid, 'wide', 1, $2::text, 5, now(), now() + interval '1 hour', 4, 60000,
+         case when n > 0 then $3::text::uuid end, now() + n * interval '1 microsecond'
+       from generate_series(0, 1001) n`,
+      [wide.prefix, scene.queue, wide.of(0)],
+    );
+    const looked = async () => {
+      const told = await timeline(wide.of(0));
+      const whole = await tree(wide.of(1));
+      return [
+        [told?.children.length, told?.truncated, told?.children[0]?.id === wide.of(1)],
+        [whole?.root.id === wide.of(0), whole?.count, whole?.root.children.length, whole?.truncated],
+      ];
+    };
+    same(
+      await looked(),
+      [
+        [1_000, true, true],
+        [true, 1_000, 999, true],
+      ],
+      "of 1,001 children",
+    );
+    await driver.query("delete from orchestratum.command where id = $1::text::uuid", [wide.of(1_001)]);
+    same(
+      await looked(),
+      [
+        [1_000, false, true],
+        [true, 1_000, 999, true],
+      ],
+      "of 1,000",
+    );
+    await driver.query("delete from orchestratum.command where id = $1::text::uuid", [wide.of(1_000)]);
+    same(
+      await looked(),
+      [
+        [999, false, true],
+        [true, 1_000, 999, false],
+      ],
+      "of 999",
+    );
+
+    const deep = ids();
+    await driver.query(
+      `insert into orchestratum.history (
+         slot, id, name, version, queue, priority, status, due_at, fence, attempt, max_attempts, losses, timeout_ms, worker,
+         finished_at, parent_id, created_at
+       )
+       select
+         orchestratum.history_slot(now(), true), ($1::text || lpad(to_hex(n), 12, '0'))::uuid, 'deep', 1, $2::text, 5, 'succeeded',
+         now(), 1, 1, 4, 0, 60000, 'worker', now(),
+         case when n > 0 then ($1::text || lpad(to_hex(n - 1), 12, '0'))::uuid end, now() + n * interval '1 microsecond'
+       from generate_series(0, 1000) n`,
+      [deep.prefix, scene.queue],
+    );
+    for (const from of [0, 500, 1_000]) {
+      const whole = await tree(deep.of(from));
+      same([whole?.root.id, whole?.count, whole?.truncated], [deep.of(0), 1_000, true], `of a chain, from ${from}`);
+      let depth = 1;
+      for (let node = whole?.root; node?.children[0]; node = node.children[0]) depth++;
+      same(depth, 1_000, "how deep it is");
+    }
+    await driver.query("delete from orchestratum.history where id = $1::text::uuid", [deep.of(1_000)]);
+    const whole = await tree(deep.of(999));
+    same([whole?.root.id, whole?.count, whole?.truncated], [deep.of(0), 1_000, false], "of a chain of 1,000");
+  }),
 
   scenario(
     "waitFor() many answers in their order, each typed, and ends with the first that cannot be waited for",

@@ -103,6 +103,24 @@ test.each(Object.keys(entries))("%s imports what it is known to import", async (
   expect(imports).toEqual(pulls[entry]?.toSorted());
 });
 
+test("docs/runtimes.md says of each entry point what it takes", () => {
+  const page = readFileSync(`${root}/docs/runtimes.md`, "utf8").split("## What each entry point takes")[1] ?? "";
+  const rows = page.split("\n").filter((line) => line.startsWith("| `"));
+  const words = (cell: string): string[] => [...cell.matchAll(/`([^`]+)`/g)].map(([, word]) => word as string);
+  const takes = rows.flatMap((row) => {
+    const [entry, packages, modules] = row.split("|").slice(1) as [string, string, string];
+    const named = words(packages).filter((word) => word in manifest.peerDependencies);
+    return words(entry).map((name) => [
+      name.replace(/^orchestratum\/?|^\//, "./").replace(/^\.\/$/, "."),
+      [...named, ...words(modules)].toSorted(),
+    ]);
+  });
+  // A package or a module of the runtime, whatever part of it.
+  const whole = (name: string): string => /^(?:@[^/]+\/)?[^/]+/.exec(name)?.[0] as string;
+  const wanted = Object.entries(pulls).map(([entry, names]) => [entry, [...new Set(names.map(whole))].toSorted()]);
+  expect(Object.fromEntries(takes)).toEqual(Object.fromEntries(wanted));
+});
+
 test("every package that is imported is a peer, and none is required", async () => {
   const { dependencies, peerDependencies, peerDependenciesMeta } = manifest;
   const packages = Object.values(pulls)

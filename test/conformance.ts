@@ -619,6 +619,42 @@ export const cases: readonly Case[] = [
     same(await hooked.got(), "cancelled", "what the hook got");
   }),
 
+  scenario("cancel(id) of another process aborts the signal of what runs, without a heartbeat", async (scene) => {
+    const long = defineCommand(scene.define({ name: "long" }));
+    const begun = signal();
+    const aborted = signal<number>();
+    const worker = await scene.working(
+      [
+        long.handle(
+          ({ signal: ended }) =>
+            new Promise((_, reject) => {
+              ended.addEventListener("abort", () => {
+                aborted.give(performance.now());
+                reject(ended.reason);
+              });
+              begun.give();
+            }),
+        ),
+      ],
+      { leaseMs: 30_000 },
+    );
+    // Nothing but the database is between the two.
+    const other = scene.orchestrator([], [long]);
+    const { id } = await other.push(long());
+    await begun.got();
+    for (let looks = 0; scene.ground.driver.listen && scene.seen("listening").length === 0; looks++) {
+      truth(looks < 1_000, "it is known within a time whether notifications arrive");
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+    const at = performance.now();
+    same(await other.cancel(id), "requested", "the result");
+    // Without notifications the next heartbeat tells of it, after a third of the lease.
+    const limitMs = scene.seen("listening")[0]?.proven ? 1_000 : 15_000;
+    const lateMs = (await aborted.got()) - at;
+    truth(lateMs < limitMs, `it was aborted within ${limitMs} ms, and not after ${lateMs} ms`);
+    same((await worker.waitFor(id, limited)).status, "cancelled", "the status");
+  }),
+
   scenario("a handler that succeeds although it was to be cancelled has succeeded", async (scene) => {
     const stubborn = defineCommand(scene.define({ name: "stubborn", output: v.string() }));
     const begun = signal();
@@ -670,7 +706,7 @@ export const cases: readonly Case[] = [
     const slow = defineCommand(scene.define({ name: "slow", timeoutMs: 150, retries: 1, output: v.string() }));
     const reasons: unknown[] = [];
     const release = signal();
-    const { push, waitFor, get } = await scene.working(
+    const { push, waitFor, stop } = await scene.working(
       [
         slow.handle(async ({ signal: aborted }) => {
           aborted.addEventListener("abort", () => reasons.push((aborted.reason as { code: string }).code));
@@ -684,7 +720,11 @@ export const cases: readonly Case[] = [
     same((await waitFor(id, limited)).status, "timed_out", "the status");
     release.give();
     same(reasons, ["ORCHESTRATUM_TIMED_OUT", "ORCHESTRATUM_TIMED_OUT"], "the reasons");
-    const command = await get(id);
+    // What the late results would write is written by then.
+    await stop();
+    const verdicts = scene.seen("command_finished").map(({ verdict }) => verdict);
+    same(verdicts, ["retry", "timed_out"], "what was said");
+    const command = await scene.orchestrator([], [slow]).get(id);
     same([command?.status, command?.output, command?.attempt], ["timed_out", undefined, 2], "what is recorded");
   }),
 

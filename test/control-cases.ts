@@ -184,6 +184,62 @@ export const controlCases: readonly Case[] = [
     );
   }),
 
+  scenario("retry() by filter takes 1,000 at a time, and nothing that fails meanwhile", async (scene) => {
+    const count = 2_345;
+    const flop = defineCommand(scene.define({ name: "flop", retries: 0, input: v.number() }));
+    const all = signal();
+    const some = signal();
+    const most = signal();
+    let runs = 0;
+    let others = 0;
+    const other = defineCommand(scene.define({ name: "other", retries: 0 }));
+    const worker = await scene.working(
+      [
+        flop.handle(({ input }) => {
+          runs++;
+          if (runs === count) all.give();
+          if (runs > count) some.give();
+          if (runs === 2 * count) most.give();
+          throw new Error(`no ${input}`);
+        }),
+        other.handle(() => {
+          others++;
+          throw new Error("no");
+        }),
+      ],
+      { concurrency: 200 },
+    );
+    const { driver } = scene.ground;
+    let parts = 0;
+    const database: Driver = {
+      name: driver.name,
+      script: (text) => driver.script(text),
+      async query<Row>(...statement: Parameters<Driver["query"]>) {
+        // Before the second part is looked for, something of the first has failed again, and something else has, too.
+        if (statement[0].includes(".list(") && parts === 1) {
+          await some.got();
+          await worker.waitFor((await worker.push(other())).id, limited);
+        }
+        const rows = await driver.query<Row>(...statement);
+        if (statement[0].includes(".retry(")) parts++;
+        return rows;
+      },
+    };
+    await using operator = createOrchestrator({ database, commands: [flop] });
+    await operator.push(Array.from({ length: count }, (_, index) => flop(index)));
+    await all.got();
+    const ended = async () => (await worker.counts({ finished: false })).every(({ queue }) => queue !== scene.queue);
+    const until = Date.now() + 20_000;
+    while (!(await ended())) truth(Date.now() < until, "all end");
+    const progress: number[] = [];
+    const filter = { queue: scene.queue, from: new Date(Date.now() - 10 * minute) };
+    const onProgress = (done: number) => progress.push(done);
+    same(await operator.retry(filter, { onProgress }), { count, busy: 0 }, "the result");
+    same(progress, [1_000, 2_000, count], "the progress");
+    await most.got();
+    same([runs, others], [2 * count, 1], "how many ran");
+  }),
+
   scenario("edit() corrects the input of what waits, and leaves alone what runs or has ended", async (scene) => {
     const greet = defineCommand(scene.define({ name: "greet", input: v.string(), output: v.string() }));
     const started = signal();
@@ -297,20 +353,41 @@ export const controlCases: readonly Case[] = [
     const work = defineCommand(scene.define({ name: "work", input: v.number() }));
     const started = signal();
     const go = signal();
+    const known = signal();
     const ran: number[] = [];
-    const orchestrator = await scene.working([
-      work.handle(async ({ input }) => {
-        if (input === 1) {
-          started.give();
-          await go.got();
-        }
-        ran.push(input);
-      }),
-    ]);
+    const { driver } = scene.ground;
+    const { listen } = driver;
+    const database: Driver = {
+      name: driver.name,
+      script: (text) => driver.script(text),
+      ...(listen ? { listen: listen.bind(driver) } : {}),
+      async query<Row>(...statement: Parameters<Driver["query"]>) {
+        const rows = await driver.query<Row>(...statement);
+        const [text] = statement;
+        const isLook = text.includes("paused_queue") && text.includes("paused_name") && !text.includes("paused_names");
+        if (isLook && JSON.stringify(rows).includes(`"${scene.queue}"`)) known.give();
+        return rows;
+      },
+    };
+    await using orchestrator = createOrchestrator({
+      database,
+      handlers: [
+        work.handle(async ({ input }) => {
+          if (input === 1) {
+            started.give();
+            await go.got();
+          }
+          ran.push(input);
+        }),
+      ],
+    });
+    await scene.work(orchestrator);
     const { push, waitFor, pauseQueue, resumeQueue, queues, get, acts } = orchestrator;
     const first = await push(work(1));
     await started.got();
     same(await pauseQueue(scene.queue, { by: "ada" }), true, "the first pause");
+    // A claim that was under way may still take what is pushed before its worker has asked.
+    await known.got();
     same(await pauseQueue(scene.queue), false, "the second");
     const second = await push(work(2));
     await settled(scene, () => ran.length, 0);
@@ -449,5 +526,35 @@ export const controlCases: readonly Case[] = [
     same(await retry(id), "erased", "a retry");
     same(await retry(id, { input: "another" }), "retried", "a retry with an input");
     same((await get(id))?.input, "another", "the input");
+  }),
+
+  scenario("a retry by filter passes over what was erased, also in a dry run", async (scene) => {
+    const flop = defineCommand(scene.define({ name: "flop", retries: 0, input: v.string() }));
+    const from = new Date(Date.now() - minute);
+    const { push, waitFor, erase, retry, list, deadLetters, retryDeadLetters, dropDeadLetters } = await scene.working([
+      flop.handle(() => {
+        throw new Error("It is broken");
+      }),
+    ]);
+    const correlationId = `chain ${scene.queue}`;
+    const pushed = await push(["a", "b", "c"].map((input) => flop(input, { metadata: { correlationId } })));
+    const ids = pushed.map(({ id }) => id);
+    for (const id of ids) await waitFor(id, limited);
+    same([...(await erase(ids.slice(0, 2))).values()], ["erased", "erased"], "the erasures");
+
+    const { queue } = scene;
+    const one = { count: 1, busy: 0 };
+    const three = { count: 3, busy: 0 };
+    same((await list({ queue, from, status: "failed" })).commands.length, 3, "what is listed");
+    same(await retry({ queue, from }, { dryRun: true }), one, "the dry run");
+    same(await retry({ correlationId }, { dryRun: true }), one, "the dry run of a chain");
+    same(await retryDeadLetters({ queue }, { dryRun: true }), one, "the dry run of dead letters");
+    same(await retry({ queue, from }), one, "the retry");
+    await waitFor(ids[2] as string, limited);
+    same(await retryDeadLetters({ correlationId }), one, "the retry of dead letters");
+    await waitFor(ids[2] as string, limited);
+    same((await deadLetters({ queue })).commands.length, 3, "the dead letters");
+    same(await dropDeadLetters({ queue }, { dryRun: true }), three, "the dry run of a drop");
+    same(await dropDeadLetters({ queue }), three, "the drop");
   }),
 ];

@@ -11,8 +11,11 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { commands } from "../adapters/cli/commands.ts";
 import * as limits from "../src/limits.ts";
+import { misusesOf } from "./adapters/cli-lines.ts";
 import { createDatabase, type Database } from "./database.ts";
+import { docExamples } from "./doc-examples.ts";
 
 const execute = promisify(execFile);
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -114,6 +117,7 @@ beforeAll(async () => {
     if (block === undefined || others.length > 0) throw new Error(`Cannot find the one block that is ${file}`);
     writeFileSync(join(folder, file), block.code);
   }
+  for (const { file, code } of docExamples()) writeFileSync(join(folder, file), code);
   writeFileSync(join(folder, "surroundings.d.ts"), surroundings);
   database = await createDatabase();
 });
@@ -180,13 +184,15 @@ test("the README's start is examples/minimal.ts", () => {
   expect(read("examples/minimal.ts").replace(/^\/\*\*.*\*\/\n/, "")).toBe(programs[0]?.code);
 });
 
-test("every block of TypeScript compiles", async () => {
+test("every block of TypeScript, and every example of a doc comment, compiles", async () => {
   expect(fragments.length).toBeGreaterThan(10);
+  expect(docExamples().length).toBeGreaterThan(25);
   const { stdout } = await execute(join(root, "node_modules/.bin/tsc"), ["-p", "."], {
     cwd: folder,
     shell: process.platform === "win32",
   }).catch((error: { stdout: string }) => error);
-  expect(stdout).toBe("");
+  // An example may show several ways to make the same constant.
+  expect(stdout.replaceAll(/^example_\w+\.ts\S+ error TS2451: .*\n/gm, "")).toBe("");
 });
 
 test.each(blocks.filter(({ kind }) => kind === "sql"))("$place is SQL that runs", async ({ code }) => {
@@ -198,21 +204,30 @@ test.each(blocks.filter(({ kind }) => kind === "sql"))("$place is SQL that runs"
   await expect(run).rejects.toBe(undone);
 });
 
-test("shell commands name scripts and commands that exist", () => {
+const shell = blocks.filter(({ kind }) => kind === "sh");
+
+test("shell commands name scripts that exist", () => {
   const { scripts } = JSON.parse(read("package.json"));
   for (const [, script] of everything.matchAll(/npm run ([a-z-]+)/g)) expect(scripts).toHaveProperty(script as string);
-  const usages = readdirSync(join(root, "adapters/cli"))
-    .map((file) => read(`adapters/cli/${file}`))
-    .join("\n");
-  const shell = blocks.filter(({ kind }) => kind === "sh").map(({ code }) => code);
-  for (const [, command] of shell.join("\n").matchAll(/npx orchestratum ([a-z]+)/g)) {
-    expect(usages).toContain(`Usage: orchestratum ${command}`);
-  }
-  for (const [flag] of everything.matchAll(
-    /(?<=[`\s])--(?:database|schema|queues|concurrency|grace-ms|migrate|verbose|down|from)\b/g,
-  )) {
-    expect(usages).toContain(`  ${flag} `);
-  }
+});
+
+test("lines of the command line are as their commands want them", { timeout: 120_000 }, async () => {
+  const lines = shell.map(
+    ({ code }) => code.match(/^.*\borchestratum(?: [a-z]|\/dist\/adapters\/cli\/).*$|^export .*$/gm) ?? [],
+  );
+  const scripts = lines.filter((own) => own.some((line) => !line.startsWith("export"))).map((own) => own.join("\n"));
+  expect(scripts.length).toBeGreaterThan(8);
+  expect(await misusesOf(scripts)).toEqual([]);
+});
+
+test("options that the text names are those of some command", () => {
+  const known = new Set(Object.values(commands).flatMap(({ options }) => Object.keys(options)));
+  const named = Array.from(
+    everything.matchAll(/(?<=`(?:orchestratum \w+ )?)--(?!allow-)([a-z-]+)/g),
+    ([, option]) => option as string,
+  );
+  expect(named.length).toBeGreaterThan(20);
+  expect(named.filter((option) => !known.has(option))).toEqual([]);
 });
 
 /** Code of other libraries, which are not installed here: it is JavaScript, at least. */

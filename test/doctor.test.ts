@@ -14,6 +14,7 @@ import {
   type DoctorOptions,
   type Driver,
   defineCommand,
+  defineEvent,
   examine,
   type Finding,
   migrate,
@@ -303,6 +304,73 @@ test("examine() tells of events that nobody places", async () => {
   expect(await found("inbox_growing")).toEqual([]);
 });
 
+test("examine() tells of events that are past their retention where new ones go", async () => {
+  expect(await found("events_overdue")).toEqual([]);
+  await sql.unsafe(`
+    update orchestratum.setting set keep_events = interval '1 hour';
+    insert into orchestratum.event (id, slot, topic, appended_at)
+    select gen_random_uuid(), orchestratum.event_slot(now()), 'a', now() - interval '2 hours'`);
+  const { seen, severity } = await only("events_overdue");
+  expect(severity).toBe("warning");
+  expect(seen).toMatch(/^Slot \d+ of events takes new ones and still has some from 20.*, past their retention: /);
+});
+
+test("examine() tells of a reader that fails again and again", async () => {
+  const noted = defineEvent({ topic: "noted" });
+  const orchestrator = orchestrate({ handled: false });
+  await orchestrator.publish(noted());
+  const reader = orchestrator.startReader({
+    name: "projection",
+    backoff: { initialMs: 1, jitter: "none" },
+    handle: () => {
+      throw new Error("no such column");
+    },
+  });
+  await eventually(async () => {
+    const { seen, figures } = await only("reader_failing");
+    expect(seen).toMatch(/^Reader "projection" has failed \d+ times in a row, the last time .* ago: no such column$/);
+    expect(figures).toMatchObject({ reader: "projection", lag: 1, last_error: "no such column" });
+  });
+  expect(await found("reader_failing", { limits: { readerFailures: 1_000_000 } })).toEqual([]);
+  expect(await found("reader_behind")).toEqual([]);
+  await reader.stop();
+});
+
+test("examine() tells of a reader that is behind, and of one that keeps what is past its retention", async () => {
+  const noted = defineEvent({ topic: "noted" });
+  const orchestrator = orchestrate({ handled: false });
+  await sql`update orchestratum.setting set keep_events = interval '1 hour'`;
+  const reader = orchestrator.startReader({ name: "projection", handle: () => {}, pollIntervalMs: 10 });
+  await orchestrator.publish([noted(), noted()]);
+  const limits = { readerLateMs: 0 };
+  const dealtWith = async () => (await orchestrator.readers()).every(({ position, lag }) => position > 0 && lag === 0);
+  await eventually(async () => expect(await dealtWith()).toBe(true));
+  expect(await found("reader_behind", { limits })).toEqual([]);
+  await reader.stop();
+  await orchestrator.publish(noted());
+  // Placed by nobody, it is not in the log.
+  await sql`select orchestratum.sequence_events(100)`;
+  const late = await only("reader_behind", { limits });
+  expect(late.seen).toMatch(
+    /^Reader "projection" has 1 event before it, the first of which has been there for .*; nobody reads for it$/,
+  );
+  expect(late.figures).toMatchObject({ reader: "projection", holder: null, lag: 1, keeps: false });
+  expect(await found("reader_behind")).toEqual([]);
+  await orchestrator.pauseReader("projection");
+  expect(await found("reader_behind", { limits })).toEqual([]);
+  // As if it had been paused for as long as events are kept.
+  await sql`update orchestratum.event set appended_at = appended_at - interval '2 hours'`;
+  const paused = await only("reader_behind");
+  expect(paused.seen).toMatch(/; it is paused\. What is past its retention stays for it$/);
+  expect(paused.figures).toMatchObject({ paused: true, keeps: true });
+  expect(paused.advice).toBe("Resume it, or remove it where nobody needs it");
+  // And it does: that is what is told of.
+  expect(await sql`select orchestratum.expire_events() as slot`).toEqual([{ slot: null }]);
+  await orchestrator.removeReader("projection");
+  expect(await found("reader_behind")).toEqual([]);
+  expect(await sql`select orchestratum.expire_events() as slot`).toEqual([{ slot: expect.any(Number) }]);
+});
+
 test("examine() tells of a queue of notifications that fills", async () => {
   const listener = await sql.reserve();
   await listener.unsafe("listen somewhere");
@@ -390,6 +458,39 @@ test("examine() tells of names without handlers", async () => {
   expect((await found("name_without_handler")).map(({ figures: { name } }) => name)).toEqual(["job", "unknown"]);
   await orchestrator.pauseName("unknown");
   expect((await found("name_without_handler")).map(({ figures: { name } }) => name)).toEqual(["job"]);
+});
+
+test("examine() tells of commands for which only workers of other queues have a handler", async () => {
+  const other = defineCommand({ name: "other" });
+  const orchestrator = await working();
+  await orchestrator.push([job(undefined, { queue: "mail" }), job(undefined, { delayMs: minute })]);
+  // Nobody serves it at all: that is told of by itself.
+  expect(await found("handler_elsewhere")).toEqual([]);
+  const lacking = createOrchestrator({ database, handlers: [other.handle(() => {})] });
+  orchestrators.push(lacking);
+  const worker = lacking.startWorker({ queues: ["mail"] });
+  await worker.started;
+  const { seen, figures, severity } = await only("handler_elsewhere");
+  expect(severity).toBe("warning");
+  expect(seen).toBe(
+    '1 command named "job" version 1 waits in queue "mail", and the workers that have a handler for that serve queue "default" only',
+  );
+  expect(figures).toEqual({ name: "job", version: 1, queue: "mail", commands: 1, handled_in: '["default"]' });
+  expect(await found("name_without_handler")).toEqual([]);
+  // One of an older release does not say what it has.
+  await sql`update orchestratum.worker set handlers = null where id = ${worker.id}`;
+  expect(await found("handler_elsewhere")).toEqual([]);
+});
+
+test("examine() finds nothing where a timer ticks", async () => {
+  const orchestrator = orchestrate();
+  await orchestrator.push([job(), job(undefined, { delayMs: minute })]);
+  expect((await found("queue_without_workers")).map(({ severity }) => severity)).toEqual(["error"]);
+  await orchestrator.tick();
+  await orchestrator.push(job());
+  expect(await examine(database)).toEqual({ findings: [], worst: undefined });
+  await sql`update orchestratum.worker set last_seen_at = last_seen_at - interval '16 minutes'`;
+  expect((await found("queue_without_workers")).map(({ severity }) => severity)).toEqual(["error"]);
 });
 
 test("examine() tells of duties that fail or are late, and not of rescans that have nothing to do", async () => {

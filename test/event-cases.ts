@@ -509,6 +509,17 @@ export const eventCases: readonly Case[] = [
         ].toSorted(),
         "the events: nothing of what met the conflict",
       );
+      const finished = () => scene.seen("command_finished").find((one) => one.id === id);
+      await eventually("its end is observed", () => finished() !== undefined);
+      same(
+        finished()?.sent,
+        [
+          { verb: "publish", name: Noted.topic, count: 1 },
+          { verb: "append", name: OrderPlaced.topic, stream, count: 1 },
+          { verb: "append", name: Noted.topic, stream: other, count: 1 },
+        ],
+        "what was sent with the outcome",
+      );
     },
   ),
 
@@ -533,6 +544,9 @@ export const eventCases: readonly Case[] = [
     same((await orchestrator.waitFor(id, limited)).status, "failed", "the outcome");
     same((await orchestrator.readAll({ topics: `${scene.queue}.#` })).events, [], "the events");
     same(await orchestrator.readStream(stream), [], "the stream");
+    const finished = () => scene.seen("command_finished").find((one) => one.id === id);
+    await eventually("its end is observed", () => finished() !== undefined);
+    same([finished()?.verdict, finished()?.sent], ["failed", undefined], "what was observed");
   }),
 
   scenario("an event over 8 KiB is delivered by its id, and read when its delivery runs", async (scene) => {
@@ -579,6 +593,47 @@ export const eventCases: readonly Case[] = [
     same(status.deliveries[1]?.error?.code, "ORCHESTRATUM_INVALID_EVENT", "the code");
   }),
 
+  scenario("erase() takes a person's data out of the deliveries of a command's events, too", async (scene) => {
+    const { Noted } = eventsOf(scene);
+    const join = defineCommand(scene.define({ name: "join", retries: 0 }));
+    const started = signal();
+    const go = signal();
+    const person = { email: "ada@example.com" };
+    const orchestrator = await scene.working([
+      join.handle(({ publish }) => void publish(Noted(person)), { onSuccess: () => Noted(person) }),
+      subscribed(scene, "count", Noted, () => {}),
+      subscribed(
+        scene,
+        "mail",
+        Noted,
+        async () => {
+          started.give();
+          await go.got();
+          throw new Error(`No mailbox for ${person.email}`);
+        },
+        { retries: 0 },
+      ),
+    ]);
+    const { push, waitFor, erase, list, get, eventStatus } = orchestrator;
+    const { id } = await push(join(person, { metadata: { actor: { id: person.email, type: "user" } } }));
+    await waitFor(id, limited);
+    const deliveries = (await list({ parentId: id })).commands;
+    same(deliveries.length, 4, "how many deliveries");
+    await started.got();
+    same(await erase(id), "running", "while a delivery runs");
+    go.give();
+    for (const delivery of deliveries) await waitFor(delivery.id, limited);
+    same(await erase(id), "erased", "then");
+    for (const one of [id as string, ...deliveries.map((delivery) => delivery.id as string)]) {
+      const known = await get(one);
+      truth(known !== undefined && !JSON.stringify(known).includes(person.email), `nothing is left in ${known?.name}`);
+    }
+    const event = (await get(deliveries[0]?.id ?? ""))?.metadata.causationId ?? "";
+    const status = await eventStatus(event);
+    same(status?.event.data, person, "the event is a fact, and stays");
+    same(statesOf(status as EventStatus).length, 2, "its deliveries are known");
+  }),
+
   scenario("eventStatus() goes from published over partially_handled to handled", async (scene) => {
     const { Noted } = eventsOf(scene);
     const go = signal();
@@ -588,7 +643,8 @@ export const eventCases: readonly Case[] = [
       subscribed(scene, "later", Noted, ({ attempt }) => (attempt > 5 ? undefined : snooze({ delayMs: 3_600_000 }))),
     ]);
     const lonely = await orchestrator.publish(defineEvent({ topic: `${scene.queue}.heard_by_nobody` })());
-    same((await orchestrator.eventStatus(lonely.id))?.status, "published", "without subscribers");
+    const alone = await orchestrator.eventStatus(lonely.id);
+    same([alone?.status, alone?.isComplete], ["published", true], "without subscribers");
     same(await orchestrator.eventStatus(crypto.randomUUID()), undefined, "of none");
     const { id } = await orchestrator.publish(Noted(1));
     await eventually("one is handled", async () => {
@@ -613,6 +669,53 @@ export const eventCases: readonly Case[] = [
     await orchestrator.cancel(later?.commandId ?? "");
     await eventually("the rest is handled", async () => (await orchestrator.eventStatus(id))?.status === "handled");
   }),
+
+  scenario(
+    "eventStatus() says neither that a dropped delivery was handled nor what history has forgotten",
+    async (scene) => {
+      const { Noted, OrderShipped } = eventsOf(scene);
+      const fails = () => Promise.reject(new Error("no"));
+      const orchestrator = await scene.working([
+        subscribed(scene, "good", `${scene.queue}.#`, () => {}),
+        subscribed(scene, "bad", Noted, fails, { retries: 0 }),
+        subscribed(scene, "worse", Noted, fails, { retries: 0 }),
+      ]);
+      const { eventStatus, dropDeadLetters } = orchestrator;
+      const told = async (id: string) => {
+        const state = await eventStatus(id);
+        return [state?.status, state?.isComplete, state?.deliveries.map(({ subscription }) => short(subscription))];
+      };
+      const [one, two] = (await orchestrator.publish([Noted(1), Noted(2)])) as [{ id: string }, { id: string }];
+      const other = await orchestrator.publish(OrderShipped({ orderId: "o-1" }));
+      const status = await settled(orchestrator, one.id, 3);
+      await settled(orchestrator, two.id, 3);
+      await settled(orchestrator, other.id, 1);
+      same([status.status, status.isComplete], ["failed", true], "before a drop");
+      const commandOf = (state: EventStatus, name: string) =>
+        state.deliveries.find(({ subscription }) => short(subscription) === name)?.commandId ?? "";
+      same(await dropDeadLetters(commandOf(status, "bad")), "dropped", "one");
+      same(await told(one.id), ["failed", false, ["good", "worse"]], "with one dropped");
+      same(await told(two.id), ["failed", true, ["bad", "good", "worse"]], "another event");
+      await dropDeadLetters({ subscription: `worse_${scene.queue}` });
+      same(await told(one.id), ["partially_handled", false, ["good"]], "with two dropped");
+      same(await told(two.id), ["failed", false, ["bad", "good"]], "the other, with one dropped by a filter");
+      await dropDeadLetters({ subscription: `bad_${scene.queue}` });
+      same(await told(two.id), ["partially_handled", false, ["good"]], "the other, with two dropped");
+      same(await told(other.id), ["handled", true, ["good"]], "what those subscriptions did not get");
+      await orchestrator.removeSubscription(`bad_${scene.queue}`, { deliveries: "keep" });
+      await orchestrator.removeSubscription(`worse_${scene.queue}`, { deliveries: "keep" });
+      same(await told(one.id), ["partially_handled", false, ["good"]], "after the removal");
+
+      const { driver } = scene.ground;
+      const old =
+        "update orchestratum.event set appended_at = appended_at - interval '8 days' where id = $1::text::uuid";
+      await driver.query(old, [other.id]);
+      same(await told(other.id), ["handled", false, ["good"]], "of an old event");
+      const id = commandOf((await eventStatus(other.id)) as EventStatus, "good");
+      await driver.query("delete from orchestratum.history where id = $1::text::uuid", [id]);
+      same(await told(other.id), ["published", false, []], "after history's retention");
+    },
+  ),
 
   scenario("a subscription lives on without workers, and one that was removed stays removed", async (scene) => {
     const { Noted } = eventsOf(scene);

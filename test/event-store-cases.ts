@@ -1,6 +1,7 @@
 /** Streams, the log and its readers, as a user notices them: on every driver and database alike. See conformance.ts for the form. */
 import * as v from "valibot";
 import {
+  causedBy,
   createOrchestrator,
   type Driver,
   defineCommand,
@@ -690,6 +691,40 @@ export const eventStoreCases: readonly Case[] = [
     await reader.stop();
     same((await late).name, "StoppedError", "the error");
   }),
+
+  scenario(
+    "what a reader's handler sends with causedBy() goes on with the chain, as a delivery does",
+    async (scene) => {
+      const { counted, noted, stream } = eventsOf(scene);
+      const follow = defineCommand(scene.define({ name: "follow" }));
+      const orchestrator = scene.orchestrator([]);
+      const metadata = {
+        correlationId: "order-7",
+        actor: { id: "ada", type: "user" },
+        causationId: "a request",
+        shop: "north",
+      };
+      const { id } = await orchestrator.publish(counted({ n: 1 }, { metadata }));
+      const plain = await orchestrator.publish(counted({ n: 2 }));
+      const pushed = signal<string>();
+      readerOf(scene, orchestrator, {
+        topics: counted.topic,
+        async handle(events) {
+          for (const event of events) await orchestrator.append(stream, noted(), { metadata: causedBy(event) });
+          const [first] = events as [RecordedEvent];
+          pushed.give((await orchestrator.push(follow(), { metadata: causedBy(first) })).id);
+        },
+      });
+      const command = await orchestrator.get(await pushed.got());
+      same(command?.metadata, { ...metadata, causationId: id }, "what the command got");
+      const appended = (await orchestrator.readStream(stream)).map((event) => event.metadata);
+      const wanted = [
+        { ...metadata, causationId: id },
+        { correlationId: plain.id, causationId: plain.id },
+      ];
+      same(appended, wanted, "what the events got");
+    },
+  ),
 
   scenario("a reader whose lease was lost records nothing more, and its transaction is rolled back", async (scene) => {
     const { counted, name } = eventsOf(scene);

@@ -321,7 +321,7 @@ export const explainCases: readonly Case[] = [
   scenario("explain() of a command whose name or version no handler knows says which are known", async (scene) => {
     const never = contractOf(scene, "never");
     const newer = defineCommand({ ...scene.define({ name: "job" }), version: 2 });
-    const { orchestrator, release } = await busy(scene, [handlerOf(contractOf(scene, "job"))]);
+    const { orchestrator, worker, release } = await busy(scene, [handlerOf(contractOf(scene, "job"))]);
     const [first, second] = await orchestrator.push([never(), newer()]);
     // While it waits, and after a worker has put it off.
     says(
@@ -337,6 +337,8 @@ export const explainCases: readonly Case[] = [
       const explanation = await explained(orchestrator, id, "no_handler", "scheduled");
       truth(explanation.until, "it is tried again");
     }
+    await worker.stop();
+    // As if the time had gone by in which one that restarts would be there again.
     const past = "update orchestratum.handler set seen_at = seen_at - interval '10 minutes' where name = $1::text";
     await scene.ground.driver.query(past, [`job_${scene.queue}`]);
     const old = contractOf(scene, "job");
@@ -344,6 +346,106 @@ export const explainCases: readonly Case[] = [
     await scene.work(scene.orchestrator([handlerOf(never)]), { queues: [`${scene.queue}e`], pollIntervalMs: minute });
     const gone = await explained(orchestrator, id, "no_handler");
     says(gone, /^No worker that runs has a handler for "job_.*" version 1; one that had was last heard of at /);
+  }),
+
+  scenario("explain() of a command that only workers of other queues have a handler for says which", async (scene) => {
+    const job = contractOf(scene, "job");
+    const [other, third] = [`${scene.queue}b`, `${scene.queue}c`];
+    const having = scene.orchestrator([handlerOf(job)]);
+    const worker = await scene.work(having, { queues: [other] });
+    const lacking = scene.orchestrator([handlerOf(contractOf(scene, "another"))]);
+    await scene.work(lacking);
+    const { id } = await having.push(job());
+    const explanation = await explained(having, id, "no_handler", "scheduled");
+    says(
+      explanation,
+      /^Workers that have a handler for "job_.*" version 1 serve queue "(.*)b", not queue "\1": have one of them serve it, too, or cancel it and push it to a queue of theirs\.$/,
+    );
+    truth(explanation.until, "it is tried again");
+    await scene.work(having, { queues: [other, third] });
+    says(await explained(having, id, "no_handler", "scheduled"), / serve queues "(.*)b" and "\1c", not queue "\1": /);
+    // It comes back later and later, as one does that nobody knows.
+    const unknownFor =
+      "select (available_at - clock_timestamp() > interval '2 seconds') as late from orchestratum.command where id = $1::text::uuid";
+    const until = performance.now() + 20_000;
+    while (!(await scene.ground.driver.query<{ late: boolean }>(unknownFor, [id]))[0]?.late) {
+      if (performance.now() > until) throw new Error("It is put off shortly for ever");
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    // A worker of a release that does not say what it has may have one.
+    const silence = "update orchestratum.worker set handlers = null where id = $1::text";
+    const [{ id: silent } = { id: "" }] = lacking.workers;
+    await scene.ground.driver.query(silence, [silent]);
+    says(await explained(having, id, "next", "scheduled"), /^It was claimed by a worker that has no handler for "job_/);
+    await worker.stop();
+  }),
+
+  scenario("explain() of a command that one of its queue's workers has no handler for says so", async (scene) => {
+    const job = contractOf(scene, "job");
+    const lacking = scene.orchestrator([handlerOf(contractOf(scene, "another"))]);
+    const { orchestrator, release } = await busy(scene, [handlerOf(job)]);
+    await scene.work(lacking);
+    const { id } = await orchestrator.push(job());
+    const explanation = await explained(orchestrator, id, "next", "scheduled");
+    truth(explanation.until, "it is tried again");
+    says(
+      explanation,
+      /^It was claimed by a worker that has no handler for "job_.*" version 1, and it is tried again at .*: wait, or give workers with other handlers queues of their own\.$/,
+    );
+    await lacking.stop();
+    release.give();
+    same((await orchestrator.waitFor(id, limited)).status, "succeeded", "its end");
+  }),
+
+  scenario("explain() of a command that is put off without end says so", async (scene) => {
+    const job = contractOf(scene, "job");
+    const { push, explain } = scene.orchestrator([], [job]);
+    const { id } = await push(job());
+    const forEver = "update orchestratum.command set available_at = 'infinity' where id = $1::text::uuid";
+    await scene.ground.driver.query(forEver, [id]);
+    const explanation = (await explain(id)) as Explanation;
+    same([explanation.cause, explanation.until], ["scheduled", undefined], "the cause, and until when");
+    says(explanation, /^It is put off without end: reschedule it\.$/);
+  }),
+
+  scenario("explain() of a command that ten thousand come before does not count on", async (scene) => {
+    const job = contractOf(scene, "job");
+    const { orchestrator, release } = await busy(scene, [handlerOf(job)]);
+    const { id } = await orchestrator.push(job());
+    const fill = `
+      insert into orchestratum.command (id, name, version, queue, priority, due_at, available_at, max_attempts, timeout_ms, created_at)
+      select gen_random_uuid(), $1::text, 1, $2::text, 1, c.at, c.at, 1, 1000, c.at
+      from (select clock_timestamp() as at) c
+      cross join generate_series(1, 10001)`;
+    await scene.ground.driver.query(fill, [job.name, scene.queue]);
+    const explanation = await explainedNow(orchestrator, id, "behind_others");
+    same(explanation.ahead, 10_000, "how many");
+    says(explanation, /^It waits behind 10,000 or more commands of queue ".*" that come first: /);
+    await scene.ground.driver.query("delete from orchestratum.command where queue = $1::text and priority = 1", [
+      scene.queue,
+    ]);
+    release.give();
+    await orchestrator.waitFor(id, limited);
+  }),
+
+  scenario("explain() of a command that ticks serve says no more than is true of them", async (scene) => {
+    const job = contractOf(scene, "job");
+    const orchestrator = scene.orchestrator([handlerOf(job)]);
+    const { id } = await orchestrator.push(job());
+    await explainedNow(orchestrator, id, "no_worker");
+    await orchestrator.tick({ queues: [scene.queue] });
+    const { id: second } = await orchestrator.push(job());
+    says(
+      await explainedNow(orchestrator, second, "next"),
+      /^It is the next of queue ".*": wait for the worker that serves it /,
+    );
+    const age =
+      "update orchestratum.worker set last_seen_at = last_seen_at - interval '20 minutes' where id = $1::text";
+    await scene.ground.driver.query(age, [`tick:${scene.queue}`]);
+    const explanation = await explainedNow(orchestrator, second, "no_worker");
+    same(explanation.worker, `tick:${scene.queue}`, "who served it last");
+    await orchestrator.tick({ queues: [scene.queue] });
+    same((await orchestrator.get(second))?.status, "succeeded", "its end");
   }),
 
   scenario("explain() of a command that waits says how many come first", async (scene) => {
@@ -390,6 +492,10 @@ export const explainCases: readonly Case[] = [
         ({ signal: aborted }) => new Promise((resolve) => aborted.addEventListener("abort", () => resolve(undefined))),
       ),
     ]);
+    const nowhere = contractOf(scene, "nowhere");
+    const abandoning = scene.orchestrator([handlerOf(contractOf(scene, "another"))]);
+    const apart = `${scene.queue}n`;
+    await scene.work(abandoning, { queues: [apart], notFoundAfterMs: 0 });
     const cancelled = await orchestrator.push(good(undefined, { delayMs: minute }));
     await orchestrator.cancel(cancelled.id);
     const wanted: [string, RegExp][] = [
@@ -401,6 +507,10 @@ export const explainCases: readonly Case[] = [
       [
         (await orchestrator.push(slow(undefined, { timeoutMs: 20 }))).id,
         /^It took longer than its timeout, and ended at .* \(timed_out: /,
+      ],
+      [
+        (await orchestrator.push(nowhere(undefined, { queue: apart }))).id,
+        /^No worker had a handler for it, so it ended at .* \(not_found: .*\): put right what was wrong, and retry it\.$/,
       ],
       [cancelled.id, /^It was cancelled at .*: retry it to have it run after all\.$/],
     ];

@@ -1,5 +1,12 @@
 /** What the fleet tells of itself: its workers and its duties. See conformance.ts for the form. */
-import { createOrchestrator, type Driver, defineCommand, type FleetWorker, type Orchestrator } from "../src/index.ts";
+import {
+  createOrchestrator,
+  type Driver,
+  type DutyState,
+  defineCommand,
+  type FleetWorker,
+  type Orchestrator,
+} from "../src/index.ts";
 import { type Case, limited, minute, type Scene, same, scenario, signal, truth } from "./conformance.ts";
 
 async function listed(orchestrator: Orchestrator, id: string): Promise<FleetWorker | undefined> {
@@ -48,6 +55,8 @@ export const fleetCases: readonly Case[] = [
       const held = await orchestrator.push(job("hold"));
       await orchestrator.push(job("later", { delayMs: minute }));
       await begun.got();
+      await orchestrator.pauseQueue(scene.queue);
+      await orchestrator.push(job("waits"));
       await fold(scene);
 
       const seen = await listed(orchestrator, worker.id);
@@ -79,7 +88,7 @@ export const fleetCases: readonly Case[] = [
       const told = await orchestrator.stats();
       const own = told.workers.find((one) => one.worker === worker.id);
       same(
-        own && [own.running, own.finished, own.failed, own.cancelled, own.meanExecutionMs],
+        own && [own.running, own.finished, own.failed, own.cancelled, own.execution?.meanMs],
         [1, 2, 1, 0, meanExecutionMs],
         "what stats() tells of the worker",
       );
@@ -94,12 +103,13 @@ export const fleetCases: readonly Case[] = [
       same(
         queue,
         {
-          ...{ workers: 1, scheduled: 1, pending: 0, running: 1, finished: 2, failed: 1, cancelled: 0 },
+          ...{ workers: 1, scheduled: 1, pending: 1, running: 1, finished: 2, failed: 1, cancelled: 0 },
           mean_execution_ms: counted?.execution?.meanMs,
           mean_waiting_ms: counted?.waiting?.meanMs,
         },
         "what the view tells of the queue",
       );
+      await orchestrator.resumeQueue(scene.queue);
       release.give();
       await orchestrator.waitFor(held.id, limited);
       await worker.stop();
@@ -185,10 +195,43 @@ export const fleetCases: readonly Case[] = [
       if (performance.now() > until) throw new Error(`Not done within 20 s: ${JSON.stringify(retention)}`);
       await new Promise((resolve) => setTimeout(resolve, 10));
     }
-    const fail = "update orchestratum.duty set last_error = 'no right' where name = 'retention'";
-    await scene.ground.driver.query(fail, []);
-    const failed = (await orchestrator.duties()).find(({ name }) => name === "retention");
-    same(failed?.lastError, "no right", "the error of one that failed");
-    await scene.ground.driver.query("update orchestratum.duty set last_error = null where name = 'retention'", []);
+  }),
+
+  scenario("duties() tells of one that failed what went wrong, and how long it took", async (scene) => {
+    const { driver } = scene.ground;
+    const failing: Driver = {
+      name: driver.name,
+      script: driver.script,
+      query: async (text, params, options) => {
+        if (text.includes("delete from orchestratum.worker ")) {
+          await new Promise((resolve) => setTimeout(resolve, 30));
+          throw Object.assign(new Error("no right to forget"), { code: "42501" });
+        }
+        return await driver.query(text, params, options);
+      },
+    };
+    const job = defineCommand(scene.define({ name: "job" }));
+    const orchestrator = createOrchestrator({ database: failing, handlers: [job.handle(() => {})] });
+    scene.orchestrators.push(orchestrator);
+    const due = "update orchestratum.duty set next_run_at = clock_timestamp() where name = 'retention'";
+    await driver.query(due, []);
+    const worker = await scene.work(orchestrator);
+    const until = performance.now() + 20_000;
+    let retention: DutyState | undefined;
+    while (retention?.lastError === undefined) {
+      if (performance.now() > until) throw new Error(`It has not failed within 20 s: ${JSON.stringify(retention)}`);
+      await new Promise((resolve) => setTimeout(resolve, 10));
+      retention = (await orchestrator.duties()).find(({ name }) => name === "retention");
+    }
+    same([retention.lastError, retention.lastWorker], ["no right to forget", worker.id], "the error, and whose it was");
+    truth(retention.lastDurationMs && retention.lastDurationMs >= 25, `${retention.lastDurationMs} ms is what it took`);
+    await worker.stop();
+    await driver.query(due, []);
+    await scene.working([job.handle(() => {})]);
+    while (retention?.lastError !== undefined) {
+      if (performance.now() > until) throw new Error("It has not gone well within 20 s");
+      await new Promise((resolve) => setTimeout(resolve, 10));
+      retention = (await orchestrator.duties()).find(({ name }) => name === "retention");
+    }
   }),
 ];

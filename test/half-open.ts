@@ -9,16 +9,19 @@ export interface HalfOpenProxy extends AsyncDisposable {
   readonly open: number;
   /** From now on nothing passes on the connections that are open now; what is sent is swallowed. New ones work. */
   silence(): void;
+  /** The same, of new ones too: they are accepted, and that is all. */
+  silenceAll(): void;
 }
 
 export async function halfOpenProxy(target: string): Promise<HalfOpenProxy> {
   const { hostname, port } = new URL(target);
   const sockets = new Set<Socket>();
   let speaking = new Set<Socket>();
+  let speaks = true;
   const proxy = createServer((client) => {
     const server = connect(Number(port), hostname);
     sockets.add(client);
-    speaking.add(client);
+    if (speaks) speaking.add(client);
     client.on("data", (data) => {
       if (speaking.has(client)) server.write(data);
     });
@@ -44,6 +47,10 @@ export async function halfOpenProxy(target: string): Promise<HalfOpenProxy> {
       return sockets.size;
     },
     silence() {
+      speaking = new Set();
+    },
+    silenceAll() {
+      speaks = false;
       speaking = new Set();
     },
     async [Symbol.asyncDispose]() {

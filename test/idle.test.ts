@@ -14,6 +14,7 @@ import {
   type WorkerOptions,
 } from "../src/index.ts";
 import { createDatabase, type Database } from "./database.ts";
+import { faulty } from "./faulty-driver.ts";
 import { hurriedClock } from "./hurried-clock.ts";
 
 const times = 20;
@@ -103,6 +104,31 @@ test("a worker that idles is woken by a push, and by what becomes due", async ()
   expect(await other.waitFor(now.id, { timeoutMs: 20_000 })).toMatchObject({ status: "succeeded" });
   expect(await other.waitFor(later.id, { timeoutMs: 20_000 })).toMatchObject({ status: "succeeded" });
   await other.stop();
+});
+
+test("a worker that knows when something is due asks nothing until then", async () => {
+  const queue = "scheduled";
+  const driver = faulty(postgresJs(database.sql));
+  const heard: Observation[] = [];
+  // By the platform's clock, as the database goes by.
+  const orchestrator = createOrchestrator({
+    database: driver,
+    handlers: [job.handle(() => {})],
+    observe: (observation) => void heard.push(observation),
+  });
+  await orchestrator.startWorker({ queues: [queue], idlePollMs: 10 * minuteMs }).started;
+  await expect.poll(() => heard, { timeout: 20_000 }).toContainEqual({ type: "listening", proven: true });
+  const other = createOrchestrator({ database: postgresJs(database.sql), commands: [job] });
+  const { id } = await other.push(job(undefined, { queue, delayMs: 8_000 }));
+  const pushedAt = performance.now();
+  await new Promise((resolve) => setTimeout(resolve, 3_000));
+  const before = driver.sent.length;
+  await new Promise((resolve) => setTimeout(resolve, 4_500));
+  expect(driver.sent.slice(before).map(({ text }) => text)).toEqual([]);
+  expect(await other.waitFor(id, { timeoutMs: 20_000 })).toMatchObject({ status: "succeeded" });
+  expect(performance.now() - pushedAt).toBeGreaterThan(7_900);
+  await other.stop();
+  await orchestrator.stop();
 });
 
 test("without notifications a worker that idles polls", async () => {

@@ -5,6 +5,7 @@ import {
   createOrchestrator,
   type Driver,
   defineCommand,
+  defineEvent,
   InvalidInputError,
   type LogRecord,
   type LogToOptions,
@@ -13,12 +14,13 @@ import {
   migrate,
   type Observation,
   PermanentFailure,
+  subscribe,
 } from "orchestratum";
 import { logObservations } from "orchestratum/node";
 import { pglite } from "orchestratum/pglite";
 import { pino } from "pino";
 import * as v from "valibot";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
 
 let instance: PGlite;
 let driver: Driver;
@@ -70,6 +72,7 @@ test("logTo() makes records with stable keys", () => {
       { type: "command_started", worker: "w", waitedMs: 3, ...command },
       { type: "command_finished", worker: "w", verdict: "retry", durationMs: 5, delayMs: 1_000, error, ...command },
       { type: "lease_lost", worker: "w", reason: "taken", ...command },
+      { type: "lease_abandoned", worker: "w", abandonedBy: "killed", ...command },
       { type: "log", worker: "w", level: "info", message: "Sent", fields: { bytes: 7, attempt: 9 }, ...command },
       { type: "claimed", worker: "w", count: 1, durationMs: 2, commands: [command] },
       { type: "database_trouble", operation: "claim", error: new TypeError("gone"), attempt: 2 },
@@ -92,6 +95,14 @@ test("logTo() makes records with stable keys", () => {
       ...named,
     },
     { level: "warn", event: "lease_lost", message: "Lease was lost", worker: "w", reason: "taken", ...named },
+    {
+      level: "warn",
+      event: "lease_abandoned",
+      message: "Lease ended without a word of its worker",
+      worker: "w",
+      abandoned_by: "killed",
+      ...named,
+    },
     {
       level: "info",
       event: "log",
@@ -251,6 +262,9 @@ test("no record, and no line, has anything of an input, an output, a progress, m
   const strict = defineCommand({ ...base, name: "strict", input: v.object({ count: v.number() }) });
   const nests = defineCommand({ ...base, name: "nests" });
   const throws = defineCommand({ ...base, name: "throws" });
+  const counted = defineEvent({ topic: "secrets.counted", data: v.object({ count: v.number() }) });
+  const told = defineEvent({ topic: "secrets.told", data: v.object({ secret: v.string() }) });
+  const kept = defineEvent({ topic: "kept.secrets", data: v.object({ secret: v.string() }) });
   const records: LogRecord[] = [];
   const lines: string[] = [];
   const orchestrator = createOrchestrator({
@@ -271,16 +285,32 @@ test("no record, and no line, has anything of an input, an output, a progress, m
         },
         { onFailure: () => {} },
       ),
+      subscribe({ ...base, name: "counts", to: counted, handler: () => {} }),
+      subscribe({ ...base, name: "hears", to: told, handler: ({ event, publish }) => void publish(kept(event.data)) }),
     ],
     observe: logTo((record) => void records.push(record), { level: "debug" }),
   });
   logObservations(orchestrator, { level: "debug", write: (line) => void lines.push(line) });
-  orchestrator.startWorker({ queues: [queue] });
+  // Its subscriptions are stored when it has started.
+  await orchestrator.startWorker({ queues: [queue] }).started;
   const metadata = { own: secret, source: secret };
   // Who knows no schema pushes what the handler's refuses.
   const careless = createOrchestrator({ database: driver });
   await careless.push(defineCommand({ name: "strict", queue, retries: 0 })({ count: secret } as never));
+  await careless.publish(
+    defineEvent({ topic: counted.topic })({ count: secret } as never, { metadata: { own: secret } }),
+  );
   await careless.stop();
+  await orchestrator.publish(told({ secret }, { metadata: { own: secret } }));
+  const reads = { topics: "secrets.#", backoff: { initialMs: 60_000 } };
+  orchestrator.startReader({ ...reads, name: "refuses", events: [counted], handle: () => {} });
+  orchestrator.startReader({
+    ...reads,
+    name: "breaks",
+    handle: () => {
+      throw Object.assign(new Error("No", { cause: new Error(secret) }), { data: { secret } });
+    },
+  });
   const commands = [
     echo({ secret }, { metadata }),
     wrong(null, { metadata }),
@@ -291,6 +321,15 @@ test("no record, and no line, has anything of an input, an output, a progress, m
   const ended = await orchestrator.waitFor(pushed.map(({ id }): CommandId => id));
   expect(ended.map(({ status }) => status)).toEqual(["succeeded", "failed", "failed", "failed"]);
   await expect(orchestrator.push(strict({ count: secret } as never))).rejects.toThrow(InvalidInputError);
+  const codesOf = (event: string) => records.filter((one) => one.event === event).map((one) => one.error_code);
+  await vi.waitFor(
+    () => {
+      expect(codesOf("reader_failed").toSorted()).toEqual(["ORCHESTRATUM_INVALID_EVENT", "error"]);
+      expect(codesOf("command_finished")).toContain("ORCHESTRATUM_INVALID_EVENT");
+      expect(records.some((one) => one.command_name === "deliver:hears" && one.verdict === "succeeded")).toBe(true);
+    },
+    { timeout: 20_000 },
+  );
   await orchestrator.stop();
 
   expect(records.length).toBeGreaterThan(10);

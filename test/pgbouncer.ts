@@ -15,7 +15,8 @@ export interface PgBouncer extends AsyncDisposable {
 
 const places = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer", "/opt/homebrew/bin/pgbouncer"];
 
-export async function startPgBouncer(target: string): Promise<PgBouncer> {
+/** `poolSize`: connections to the server. */
+export async function startPgBouncer(target: string, { poolSize = 4 } = {}): Promise<PgBouncer> {
   const program = places.find((place) => existsSync(place));
   if (program === undefined) {
     throw new Error("Cannot start PgBouncer: it is not installed; run `apt-get install -y pgbouncer`");
@@ -35,7 +36,7 @@ listen_port = ${own}
 unix_socket_dir =
 auth_type = any
 pool_mode = transaction
-default_pool_size = 4
+default_pool_size = ${poolSize}
 max_client_conn = 200
 admin_users = nobody
 `,

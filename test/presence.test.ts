@@ -99,3 +99,60 @@ test("a worker that is stopped while it says that it is there has stopped", asyn
   await stopped;
   expect(await workers()).toEqual([{ last_seen_at: expect.any(Date), stopped_at: expect.any(Date) }]);
 });
+
+// Ticks.
+
+const fleet = async () =>
+  await database.sql<{ id: string; queues: string[]; lost_after_ms: number; stopped_at: Date | null }[]>`
+    select w.id, w.queues, w.lost_after_ms, w.stopped_at from orchestratum.worker w order by w.id`;
+
+/** As if the ticks had been there so long ago. */
+const age = (interval: string) =>
+  database.sql`update orchestratum.worker set last_seen_at = last_seen_at - ${interval}::text::interval`;
+
+test("ticks that serve the same queues are one worker, from process to process, and say so once a minute", async () => {
+  const { orchestrator, driver } = orchestrate(systemClock);
+  for (let tick = 0; tick < 3; tick++) await orchestrator.tick({ queues: ["mail", "default"] });
+  expect(driver.count(saysIt)).toBe(1);
+  for (let tick = 0; tick < 2; tick++)
+    await orchestrate(systemClock).orchestrator.tick({ queues: ["default", "mail"] });
+  await orchestrate(systemClock).orchestrator.tick();
+  expect(await fleet()).toEqual([
+    { id: "tick:default", queues: ["default"], lost_after_ms: 900_000, stopped_at: null },
+    { id: "tick:default,mail", queues: ["mail", "default"], lost_after_ms: 900_000, stopped_at: null },
+  ]);
+  const [shown] = await orchestrator.workerList();
+  expect(shown).toMatchObject({
+    id: "tick:default",
+    status: "running",
+    running: 0,
+    runtime: `node ${process.versions.node}`,
+  });
+});
+
+test("ticks count as lost when twice as long has gone by as between the last two", async () => {
+  const lostAfter = async () => {
+    await orchestrate(systemClock).orchestrator.tick();
+    return Math.round(((await fleet())[0]?.lost_after_ms ?? 0) / 10_000) * 10_000;
+  };
+  await lostAfter();
+  // Two at once do not shorten it.
+  expect(await lostAfter()).toBe(900_000);
+  await age("1 hour");
+  expect(await lostAfter()).toBe(7_230_000);
+  await age("40 seconds");
+  expect(await lostAfter()).toBe(110_000);
+  await age("31 seconds");
+  expect(await lostAfter()).toBe(90_000);
+  await age("10 days");
+  expect(await lostAfter()).toBe(172_800_000);
+});
+
+test("a tick that cannot say that it is there reports it and works", async () => {
+  const { orchestrator } = orchestrate(systemClock);
+  await database.sql`drop table orchestratum.worker cascade`;
+  await orchestrator.push(job());
+  expect(await orchestrator.tick()).toMatchObject({ succeeded: 1 });
+  const troubles = observations.filter(({ type }) => type === "database_trouble");
+  expect(troubles).toContainEqual(expect.objectContaining({ operation: "registerTick" }));
+});

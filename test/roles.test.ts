@@ -2,7 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import postgres from "postgres";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { postgresJs } from "../adapters/postgres-js.ts";
 import {
   createOrchestrator,
@@ -11,6 +11,7 @@ import {
   migrate,
   migrateDown,
   type Orchestrator,
+  subscribe,
 } from "../src/index.ts";
 import { type Postgres, startPostgres } from "./postgres.ts";
 
@@ -98,6 +99,29 @@ const matrix: readonly (readonly [what: string, may: readonly Name[], deed: Deed
     (_, sql) => sql`delete from orchestratum.command where queue = 'none'`,
   ],
   ["empty history", ["worker", "owner"], (_, sql) => sql`select orchestratum.expire_history()`],
+  [
+    "empty events",
+    ["worker", "owner"],
+    async (_, sql) => {
+      await admin`update orchestratum.setting set keep_events = '1 hour'`;
+      await admin`
+        insert into orchestratum.event (id, slot, topic, appended_at)
+        values (gen_random_uuid(), 3, 'roles.events.old', now() - interval '2 days')`;
+      try {
+        const [emptied] = await sql`select orchestratum.expire_events() as slot`;
+        expect(emptied?.slot).toBe(3);
+      } finally {
+        await admin`update orchestratum.setting set keep_events = null`;
+      }
+    },
+  ],
+  ["change an event", ["owner"], (_, sql) => sql`update orchestratum.event set data = null where topic = 'roles.none'`],
+  ["delete an event", ["owner"], (_, sql) => sql`delete from orchestratum.event_0 where topic = 'roles.none'`],
+  [
+    "change an event's place in the log",
+    ["owner"],
+    (_, sql) => sql`update orchestratum.event_position_0 set position = 0 where position < 0`,
+  ],
   ["change retention", ["owner"], (_, sql) => sql`update orchestratum.setting set keep_other = '31 days'`],
   [
     "say that something was migrated",
@@ -133,9 +157,14 @@ test.each(matrix)("who may %s", async (_, may, deed) => {
 test("a worker works and does its duties with the rights of its role", async () => {
   const sql = postgres(as("worker"), { max: 4, onnotice: () => {} });
   const troubles: unknown[] = [];
+  const delivered: string[] = [];
+  const read: string[] = [];
   const orchestrator = createOrchestrator({
     database: postgresJs(sql),
-    handlers: [job.handle(() => {})],
+    handlers: [
+      job.handle(({ publish }) => void publish(happened({}))),
+      subscribe({ name: "follows", to: happened, handler: ({ event }) => void delivered.push(event.id) }),
+    ],
     observe: (observation) => {
       if (observation.type === "database_trouble" || observation.type === "internal_error") troubles.push(observation);
     },
@@ -143,6 +172,14 @@ test("a worker works and does its duties with the rights of its role", async () 
   await orchestrator.startWorker().started;
   const { id } = await orchestrator.push(job());
   expect(await orchestrator.waitFor(id, { timeoutMs: 20_000 })).toMatchObject({ status: "succeeded" });
+  orchestrator.startReader({ name: "reads", handle: (events) => void read.push(...events.map((event) => event.id)) });
+  await vi.waitFor(
+    () => {
+      expect(delivered).toHaveLength(1);
+      expect(read).toContain(delivered[0]);
+    },
+    { timeout: 20_000 },
+  );
   const until = performance.now() + 20_000;
   for (;;) {
     const duties = await orchestrator.duties();

@@ -280,7 +280,12 @@ export const tickCases: readonly Case[] = [
     await new Promise((resolve) => setTimeout(resolve, 100));
     same(driver.sent.length, before, "statements afterwards");
     same(scene.seen("worker_started").length + scene.seen("worker_stopped").length, 0, "workers that were shown");
-    truth(!(await orchestrator.workerList()).some(({ id }) => id.startsWith("tick-")), "it is in no list of workers");
+    const listed = (await orchestrator.workerList()).filter(({ queues }) => queues.includes(scene.queue));
+    same(
+      listed.map(({ id, status, running }) => [id, status, running]),
+      [[`tick:${scene.queue}`, "running", 0]],
+      "the list of workers, in which all its ticks are one",
+    );
   }),
 
   scenario("tick() with nothing to do costs a handful of statements", async (scene) => {

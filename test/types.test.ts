@@ -10,7 +10,15 @@ import { type Contract, defineCommand, defineCommands } from "../src/define-comm
 import type { Queryable } from "../src/driver.ts";
 import type { Executed, ExecuteOnce, FollowUp } from "../src/execute-once.ts";
 import { type Handler, handlersOf, snooze } from "../src/handler.ts";
-import type { Attempted, Metadata, Middleware, OrchestratorOptions } from "../src/index.ts";
+import type {
+  Attempted,
+  CommandOutcome,
+  Metadata,
+  Middleware,
+  Orchestrator,
+  OrchestratorOptions,
+  Pushed,
+} from "../src/index.ts";
 
 const sendEmail = defineCommand({
   name: "send_email",
@@ -28,15 +36,6 @@ const ping = defineCommand({ name: "ping" });
 /** Compiles only where both are the same type. */
 type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
 declare function same<A, B>(proof: Same<A, B>): void;
-
-interface Orchestrator {
-  push<C extends Command<any>>(command: C): Promise<{ id: CommandId<OutputOf<C>> }>;
-  push<const L extends readonly Command<any>[]>(
-    list: L,
-  ): Promise<{ [K in keyof L]: { id: CommandId<OutputOf<L[K]>> } }>;
-  waitFor<Output>(id: CommandId<Output>): Promise<Output>;
-  handlers(source: readonly Handler[] | Readonly<Record<string, unknown>>): void;
-}
 
 /** Never called: the compiler reads it. */
 export async function inputs(orchestrator: Orchestrator) {
@@ -71,9 +70,11 @@ export async function inputs(orchestrator: Orchestrator) {
 export async function identifiers(orchestrator: Orchestrator) {
   const { id } = await orchestrator.push(generateReport({ month: "10" }));
   same<typeof id, CommandId<{ reportId: number }>>(true);
-  same<Awaited<ReturnType<typeof orchestrator.waitFor<{ reportId: number }>>>, { reportId: number }>(true);
-  const output = await orchestrator.waitFor(id);
-  same<typeof output, { reportId: number }>(true);
+  const outcome = await orchestrator.waitFor(id);
+  same<typeof outcome, CommandOutcome<{ reportId: number }>>(true);
+  if (outcome.status === "succeeded") same<typeof outcome.output, { reportId: number }>(true);
+  // @ts-expect-error an output is there only where it succeeded
+  void outcome.output;
 
   const [first, second, third] = await orchestrator.push([
     generateReport({ month: "10" }),
@@ -87,9 +88,21 @@ export async function identifiers(orchestrator: Orchestrator) {
   const [, , missing] = await orchestrator.push([ping(), ping()]);
   same<typeof missing, undefined>(true);
   const many = await orchestrator.push(["a", "b"].map((to) => sendEmail({ to })));
-  same<typeof many, { id: CommandId<undefined> }[]>(true);
-  // @ts-expect-error a text is no id
-  await orchestrator.waitFor("0199");
+  same<typeof many, Pushed<undefined>[]>(true);
+  // @ts-expect-error an id belongs to one command, and is among its own options
+  await orchestrator.push([ping(), ping()], { id: "0199" });
+
+  const all = await orchestrator.waitFor([first.id, second.id]);
+  same<(typeof all)[0], CommandOutcome<{ reportId: number }>>(true);
+  same<(typeof all)[1], CommandOutcome<undefined>>(true);
+  // @ts-expect-error there are two
+  void all[2];
+  // An id from elsewhere: typed by the contract, raw without one.
+  const known = await orchestrator.waitFor(generateReport, "0199");
+  same<typeof known, CommandOutcome<{ reportId: number }>>(true);
+  const raw = await orchestrator.waitFor("0199");
+  same<typeof raw, CommandOutcome>(true);
+  if (raw.status === "succeeded") same<typeof raw.output, unknown>(true);
 
   same<OutputOf<typeof generateReport>, { reportId: number }>(true);
   same<OutputOf<ReturnType<typeof generateReport>>, { reportId: number }>(true);
@@ -165,13 +178,15 @@ const tock = defineCommand({ name: "tock", input: v.number() });
 const tickHandler = tick.handle(() => 1, { onSuccess: ({ output }) => tock(output) });
 const tockHandler = tock.handle(() => {}, { onSuccess: () => tick(), onFailure: async () => [tock(1), tick()] });
 
-export function lists(orchestrator: Orchestrator, module: typeof import("../src/handler.ts")) {
-  orchestrator.handlers([countHandler, tickHandler, tockHandler, generateReport.handle(() => ({ reportId: "r" }))]);
-  // A module's namespace fits too.
-  orchestrator.handlers(module);
+export function lists(module: typeof import("../src/handler.ts")): OrchestratorOptions["handlers"][] {
+  const options: OrchestratorOptions["handlers"][] = [
+    [countHandler, tickHandler, tockHandler, generateReport.handle(() => ({ reportId: "r" }))],
+    // A module's namespace fits too.
+    module,
+  ];
   // @ts-expect-error a contract has no handler
   const list: Handler[] = [sendEmail];
-  return list;
+  return [...options, list];
 }
 
 const several = defineCommands({

@@ -5,6 +5,7 @@
 -- The outer query has no ORDER BY: a sort would lock `max_count` rows of every lane instead of the first `max_count`.
 -- Rows just locked are found again by ctid: a join on id may be planned as a scan of the whole index.
 -- `purpose` says what the worker is to do: run the handler, or record an end that is already decided.
+-- `abandoned_by` is the worker whose lease ended without a word, the loss that this claim counts; null of nearly all.
 -- `lane` is the place in `lanes` that a row came from (1 is the first): with its available_at the worker moves that lane's mark.
 -- The last row has no id. Its available_at is the clock that the claim went by, and `more` says whether something due is left: a limit was
 -- met, or a second look, which takes no locks, found a row that the first passed over (somebody had it locked, for a moment, or had just
@@ -16,7 +17,7 @@ create function orchestratum.claim(
   at timestamptz default clock_timestamp()
 ) returns table (
   id text, name text, version smallint, hook text, purpose text, fence int, attempt smallint, max_attempts smallint, losses smallint,
-  timeout_ms int, parent_id text, unknown_since text, input text, metadata text, lane int, available_at text, more boolean
+  timeout_ms int, parent_id text, unknown_since text, input text, metadata text, abandoned_by text, lane int, available_at text, more boolean
 )
 language plpgsql volatile
 -- The plan must not depend on statistics: a worker idles on an empty table, caches this plan, and keeps it when a million rows arrive.
@@ -44,7 +45,7 @@ begin
     from lane
     cross join lateral (
       select
-        c.ctid as row, c.id, c.available_at, coalesce(octet_length(c.input::text), 0) as bytes,
+        c.ctid as row, c.id, c.available_at, c.leased_by, coalesce(octet_length(c.input::text), 0) as bytes,
         case
           when c.cancel_requested_at is not null then 'cancel'
           when c.attempt >= c.max_attempts or c.losses + (c.leased_by is not null)::int >= claim.max_losses then 'exhausted'
@@ -85,7 +86,8 @@ begin
   )
   select
     l.id::text, l.name, l.version, l.hook, f.purpose, l.fence, l.attempt, l.max_attempts, l.losses,
-    l.timeout_ms, l.parent_id::text, l.unknown_since::text, l.input::text, l.metadata::text, f.place::int, f.available_at::text, null::boolean
+    l.timeout_ms, l.parent_id::text, l.unknown_since::text, l.input::text, l.metadata::text, f.leased_by, f.place::int,
+    f.available_at::text, null::boolean
   from leased l
   join fits f on f.id = l.id;
   get diagnostics taken = row_count;

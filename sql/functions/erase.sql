@@ -1,8 +1,9 @@
--- Takes a person's data out of finished commands and of their finished hook commands: input, output, what the trail quotes, and all
--- metadata but what ties a chain together. Ids, names, times, statuses and codes stay: that it happened remains. ids: ["…"].
--- Answers 'erased', 'waiting' or 'running' (it, or a hook command of it, is not finished: that needs its data, and is left alone), 'busy'
--- (locked by somebody: ask again) or 'unknown'. Only 'erased' says that nothing is left of it; whatever had finished is erased in any case.
--- Live hook commands are found by reading all live commands once a call: an index on their parents would cost every push.
+-- Takes a person's data out of finished commands and of what erasable() finds with them, hook commands and deliveries: input, output, what
+-- the trail quotes, and all metadata but what ties a chain together. Ids, names, times, statuses and codes stay: that it happened remains.
+-- Events stay, too: they are facts, and what is built from them must not change. ids: ["…"].
+-- Answers 'erased', 'waiting' or 'running' (it, or one of those, is not finished: that needs its data, and is left alone), 'busy' (locked by
+-- somebody: ask again) or 'unknown'. Only 'erased' says that no command has it any more; whatever had finished is erased in any case.
+-- What lives of them is found by reading all live commands once a call: an index on their parents would cost every push.
 create function orchestratum.erase(ids json, by_whom text default null, at timestamptz default clock_timestamp())
 returns table (id text, result text)
 language plpgsql volatile
@@ -17,18 +18,9 @@ begin
   perform orchestratum.require_read_committed();
   with locked as materialized (
     select l.*
-    from unnest(wanted) asked (id)
+    from (select distinct e.id from orchestratum.erasable(wanted) e where e.erased_at is null) one
     cross join lateral (
-      select h.tableoid as part, h.ctid as row from orchestratum.history h where h.id = asked.id for update skip locked
-    ) l
-    union all
-    select l.*
-    from unnest(wanted) asked (id)
-    cross join lateral (
-      select h.tableoid as part, h.ctid as row
-      from orchestratum.history h
-      where h.parent_id = asked.id and h.hook is not null
-      for update skip locked
+      select h.tableoid as part, h.ctid as row from orchestratum.history h where h.id = one.id for update skip locked
     ) l
   ),
   written as (
@@ -50,16 +42,25 @@ begin
   )
   select coalesce(array_agg(w.id), '{}') into erased from written w;
   perform orchestratum.record_act(
-    erase.at, erase.by_whom, 'erase', null, array(select v from unnest(wanted) v where v = any (erased)));
+    erase.at, erase.by_whom, 'erase', null, array(select unnest(wanted) intersect select unnest(erased)));
 
   return query
+  with known as materialized (
+    select e.root, e.id, e.is_delivery, e.erased_at
+    from orchestratum.erasable(wanted) e
+  ),
+  child as materialized (
+    select c.parent_id, c.hook, c.leased_by is not null and c.available_at > at as leased
+    from orchestratum.command c
+    where (c.hook is not null or starts_with(c.name, 'deliver:')) and c.parent_id in (select known.id from known)
+  )
   select
     asked.id::text,
     case
       when live.leased then 'running'
       when live.id is not null then 'waiting'
       when past.id is null then 'unknown'
-      when asked.id = any (erased) and hooks.left is null then 'erased'
+      when past.erased_at is not null and others.left is null then 'erased'
       else 'busy'
     end
   from unnest(wanted) asked (id)
@@ -72,17 +73,18 @@ begin
         select c.id, c.leased_by is not null and c.available_at > at as leased from orchestratum.command c where c.id = asked.id limit 1
       ) one
       union all
-      select c.parent_id, c.leased_by is not null and c.available_at > at
-      from orchestratum.command c
-      where c.hook is not null and c.parent_id in (select unnest(wanted))
+      select known.root, child.leased
+      from child
+      join known on known.id = child.parent_id
+      where child.hook is not null or not known.is_delivery
     ) live
     group by live.root
   ) live on live.id = asked.id
-  left join lateral (select h.id from orchestratum.history h where h.id = asked.id limit 1) past on true
-  left join lateral (
-    select h.id as left
-    from orchestratum.history h
-    where h.parent_id = asked.id and h.hook is not null and h.id <> all (erased)
-    limit 1
-  ) hooks on true;
+  left join lateral (select h.id, h.erased_at from orchestratum.history h where h.id = asked.id limit 1) past on true
+  left join (
+    select known.root, count(*) as left
+    from known
+    where known.id <> known.root and known.erased_at is null
+    group by known.root
+  ) others on others.root = asked.id;
 end $f$;

@@ -2,7 +2,7 @@
 -- No row where there is no such command. Times are ms since 1970. src/explain.ts makes the one sentence of it.
 -- `ahead` is counted along command_claim, up to `max_ahead`, in the lanes that a claim reads before it: what has a better priority, and of its
 -- own what was available before. A worker counts as there as all_workers says it; a handler as known for as long as workers go by
--- (three minutes), or twice the longest silence that a worker of its queue may keep.
+-- (three minutes), or twice the longest silence that a worker of its queue may keep. `handler_queues`: what handled_elsewhere() answers.
 create function orchestratum.explain(id uuid, max_ahead int default 10000, at timestamptz default clock_timestamp())
 returns table (
   name text, version smallint, queue text, status text, worker text, attempt smallint, max_attempts smallint, losses smallint,
@@ -11,7 +11,7 @@ returns table (
   queue_paused_ms double precision, queue_paused_by text, name_paused_ms double precision, name_paused_by text,
   serving int, last_served_by text, last_served_ms double precision,
   handler_known boolean, handler_seen_ms double precision, handler_versions text,
-  worker_status text, worker_seen_ms double precision, ahead int
+  worker_status text, worker_seen_ms double precision, ahead int, handler_queues text
 )
 language sql stable
 set enable_seqscan = off set enable_bitmapscan = off set jit = off set datestyle = 'ISO' set timezone = 'UTC'
@@ -106,7 +106,8 @@ as $f$
         where one.status = 'pending'
         limit explain.max_ahead
       ) first
-    )
+    ),
+    case when one.finished_at is null then orchestratum.handled_elsewhere(one.queue, one.name, one.version, explain.at)::text end
   from one
   left join known on true
   left join lateral (select k.paused_at, k.paused_by from orchestratum.paused_queue k where k.queue = one.queue) paused on true

@@ -96,18 +96,34 @@ begin
           waiting = orchestratum.histogram_add(s.waiting, excluded.waiting),
           execution = orchestratum.histogram_add(s.execution, excluded.execution)
     ),
-    kept_of_workers as (
-      insert into orchestratum.statistic_worker as w (span, started_at, worker, hook, status, count, executed, execution_ms)
+    bucketed_of_workers as (
       select
-        s.minutes, s.started_at, s.worker, s.hook, s.status, sum(s.count), coalesce(sum(s.count) filter (where s.bucket is not null), 0),
-        coalesce(sum(s.ms), 0)
+        s.minutes, s.started_at, s.worker, s.hook, s.status, s.measure, s.bucket, sum(s.count)::bigint as count, sum(s.ms) as ms
       from spanned s
-      where s.measure = 'execution' and s.worker is not null
-      group by s.minutes, s.started_at, s.worker, s.hook, s.status
+      where s.worker is not null
+      group by 1, 2, 3, 4, 5, 6, 7
+    ),
+    kept_of_workers as (
+      insert into orchestratum.statistic_worker as w (
+        span, started_at, worker, hook, status, count, executed, waiting_ms, execution_ms, waiting, execution
+      )
+      select
+        b.minutes, b.started_at, b.worker, b.hook, b.status,
+        sum(b.count) filter (where b.measure = 'execution'),
+        coalesce(sum(b.count) filter (where b.measure = 'execution' and b.bucket is not null), 0),
+        coalesce(sum(b.ms) filter (where b.measure = 'waiting'), 0),
+        coalesce(sum(b.ms) filter (where b.measure = 'execution'), 0),
+        coalesce(jsonb_object_agg(b.bucket, b.count) filter (where b.measure = 'waiting' and b.bucket is not null), '{}'),
+        coalesce(jsonb_object_agg(b.bucket, b.count) filter (where b.measure = 'execution' and b.bucket is not null), '{}')
+      from bucketed_of_workers b
+      group by b.minutes, b.started_at, b.worker, b.hook, b.status
       on conflict on constraint statistic_worker_pkey do update
       set count = w.count + excluded.count,
           executed = w.executed + excluded.executed,
-          execution_ms = w.execution_ms + excluded.execution_ms
+          waiting_ms = w.waiting_ms + excluded.waiting_ms,
+          execution_ms = w.execution_ms + excluded.execution_ms,
+          waiting = orchestratum.histogram_add(w.waiting, excluded.waiting),
+          execution = orchestratum.histogram_add(w.execution, excluded.execution)
     )
     select coalesce(sum(c.count), 0)::int into folded from counted c where c.measure = 'waiting';
 

@@ -1,8 +1,9 @@
 -- One page of a list: live commands in the order of their lanes, then finished ones, the newest first.
 --
--- filter: {"statuses": […], "queue", "name", "parent_id", "correlation_id", "from", "to", "error_text", "hooks"}. after: the place behind which
--- the page begins, {"queue", "priority", "available_at", "id"} of a live command or {"finished_at", "id"} of a finished one, or null. before:
--- leaves out what was created (live) or finished later. It answers summaries, in order, without payloads.
+-- filter: {"statuses": […], "queue", "name", "parent_id", "correlation_id", "from", "to", "error_text", "hooks", "erased"}, of which
+-- "erased": false leaves out what was erased. after: the place behind which the page begins, {"queue", "priority", "available_at", "id"} of a
+-- live command or {"finished_at", "id"} of a finished one, or null. before: leaves out what was created (live) or finished later. It answers
+-- summaries, in order, without payloads.
 -- Live commands are read lane by lane: within one, the time divides what is pending from what is scheduled or running, so a million that are
 -- scheduled cost a list of what is pending nothing. The index has no id; the few of one microsecond are sorted.
 -- History is read backwards along history_finished, all slots merged, or only those of one ring; what has a parent or a correlation id goes by
@@ -30,6 +31,7 @@ declare
   f_until timestamptz := coalesce(list.before, 'infinity');
   f_error_text text := lower(list.filter ->> 'error_text');
   f_hooks boolean := coalesce((list.filter ->> 'hooks')::boolean, false);
+  f_erased boolean := coalesce((list.filter ->> 'erased')::boolean, true);
   after_id uuid := list.after ->> 'id';
   after_finished_at timestamptz := list.after ->> 'finished_at';
   after_available_at timestamptz := list.after ->> 'available_at';
@@ -71,8 +73,8 @@ begin
         least(c.attempt, c.max_attempts), c.max_attempts, c.leased_by, c.parent_id::text,
         case when strpos(replace(c.metadata::text, '\\', ''), '\u') = 0 then c.metadata ->> 'correlationId' end,
         c.created_at::text, c.due_at::text, c.available_at::text, c.started_at::text, null,
-        case when c.trail -> -1 ->> 'code' <> 'snoozed' then c.trail -> -1 ->> 'code' end,
-        case when c.trail -> -1 ->> 'code' <> 'snoozed' then c.trail -> -1 ->> 'message' end
+        case when c.trail -> -1 ->> 'code' not in ('snoozed', 'released') then c.trail -> -1 ->> 'code' end,
+        case when c.trail -> -1 ->> 'code' not in ('snoozed', 'released') then c.trail -> -1 ->> 'message' end
       from orchestratum.command c
       where c.queue = lane_queue
         and c.priority = lane_priority
@@ -124,8 +126,8 @@ begin
       h.id::text, h.name, h.version, h.hook, h.queue, h.priority, h.status, h.attempt, h.max_attempts, h.worker, h.parent_id::text,
       case when strpos(replace(h.metadata::text, '\\', ''), '\u') = 0 then h.metadata ->> 'correlationId' end,
       h.created_at::text, h.due_at::text, null, h.started_at::text, h.finished_at::text,
-      case when h.trail -> -1 ->> 'code' <> 'snoozed' then h.trail -> -1 ->> 'code' end,
-      case when h.trail -> -1 ->> 'code' <> 'snoozed' then h.trail -> -1 ->> 'message' end
+      case when h.trail -> -1 ->> 'code' not in ('snoozed', 'released') then h.trail -> -1 ->> 'code' end,
+      case when h.trail -> -1 ->> 'code' not in ('snoozed', 'released') then h.trail -> -1 ->> 'message' end
     from orchestratum.history h
     where h.slot between first_slot and last_slot
       and h.finished_at >= f_from
@@ -134,6 +136,7 @@ begin
       and (h.finished_at, h.id) < (after_finished_at, after_id)
       and h.status = any (f_statuses)
       and (f_hooks or h.hook is null)
+      and (f_erased or h.erased_at is null)
       and (f_queue is null or h.queue = f_queue)
       and (f_name is null or h.name = f_name)
       and (
@@ -172,7 +175,7 @@ begin
       select
         h.id, h.name, h.version, h.hook, h.queue, h.priority, h.status, h.attempt, h.max_attempts, h.worker, h.parent_id,
         case when strpos(replace(h.metadata::text, '\\', ''), '\u') = 0 then h.metadata ->> 'correlationId' end as correlation_id,
-        h.created_at, h.due_at, h.started_at, h.finished_at, h.trail
+        h.created_at, h.due_at, h.started_at, h.finished_at, h.erased_at, h.trail
       from orchestratum.history h
       where h.id = related.id and h.slot = related.slot
       limit 1
@@ -181,8 +184,8 @@ begin
   select
     h.id::text, h.name, h.version, h.hook, h.queue, h.priority, h.status, h.attempt, h.max_attempts, h.worker, h.parent_id::text,
     h.correlation_id, h.created_at::text, h.due_at::text, null, h.started_at::text, h.finished_at::text,
-    case when h.trail -> -1 ->> 'code' <> 'snoozed' then h.trail -> -1 ->> 'code' end,
-    case when h.trail -> -1 ->> 'code' <> 'snoozed' then h.trail -> -1 ->> 'message' end
+    case when h.trail -> -1 ->> 'code' not in ('snoozed', 'released') then h.trail -> -1 ->> 'code' end,
+    case when h.trail -> -1 ->> 'code' not in ('snoozed', 'released') then h.trail -> -1 ->> 'message' end
   from chosen h
   where h.finished_at >= f_from
     and h.finished_at < f_to
@@ -191,6 +194,7 @@ begin
     and h.status = any (f_statuses)
     and (f_correlation_id is null or coalesce(left(h.correlation_id, 200), h.id::text) = f_correlation_id or h.id::text = lower(f_correlation_id))
     and (f_hooks or h.hook is null)
+    and (f_erased or h.erased_at is null)
     and (f_queue is null or h.queue = f_queue)
     and (f_name is null or h.name = f_name)
     and (

@@ -13,8 +13,8 @@ as $f$
     one.id::text, one.name, one.version, one.hook, one.queue, one.priority, one.status, one.attempt, one.max_attempts, one.worker,
     one.parent_id::text, one.correlation_id, one.created_at::text, one.due_at::text, one.available_at::text, one.started_at::text,
     one.finished_at::text,
-    case when one.error ->> 'code' <> 'snoozed' then one.error ->> 'code' end,
-    case when one.error ->> 'code' <> 'snoozed' then one.error ->> 'message' end
+    case when one.error ->> 'code' not in ('snoozed', 'released') then one.error ->> 'code' end,
+    case when one.error ->> 'code' not in ('snoozed', 'released') then one.error ->> 'message' end
   from (select distinct v::uuid as id from json_array_elements_text(summarise.ids) v) asked
   cross join lateral (
     select *

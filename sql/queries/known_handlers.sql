@@ -1,7 +1,10 @@
--- Which of these names ($1: ["…"]) some worker has said it has a handler for, in which versions, and how long ago. `silence_ms`: how long a
--- worker that lives may have said nothing, since one that is idle is heard of as rarely as it asks.
+-- How long ago some worker has said that it has a handler for each of these ($1: [{"queue", "name", "version"}]); null where none ever did.
+-- `elsewhere`: only workers of other queues have one. `silence_ms`: how long a worker that lives may have said nothing, since one that is idle is
+-- heard of as rarely as it asks.
 select
-  h.name, h.version, h.upgrades, (extract(epoch from (select clock_timestamp()) - h.seen_at) * 1000)::float8 as seen_ms_ago,
+  asked.queue, asked.name, asked.version,
+  (extract(epoch from (select clock_timestamp()) - h.seen_at) * 1000)::float8 as seen_ms_ago,
+  orchestratum.handled_elsewhere(asked.queue, asked.name, asked.version) is not null as elsewhere,
   coalesce(
     (
       select max(2 * w.lost_after_ms)
@@ -11,7 +14,9 @@ select
     ),
     0
   )::float8 as silence_ms
-from json_array_elements_text($1::text::json) asked
+from json_to_recordset($1::text::json) as asked (queue text, name text, version smallint)
 cross join lateral (
-  select k.name, k.version, k.upgrades, k.seen_at from orchestratum.handler k where k.name = asked
+  select max(k.seen_at) as seen_at
+  from orchestratum.handler k
+  where k.name = asked.name and (k.version = asked.version or k.upgrades and k.version > asked.version)
 ) h

@@ -72,6 +72,60 @@ test("erase() leaves alone what waits, runs, or has a hook that does, and is bus
   expect((await one.look(hook.id)).input).toBeNull();
 });
 
+test("erase() takes the deliveries of what a command and its hooks published, and their hooks, and no more", async () => {
+  const { one, two, newQueue } = sessions;
+  const queue = newQueue();
+  const told = { who: "lovelace" };
+  /** A command that waits, and one that has ended. */
+  const push = async (command: object) => {
+    const [pushed] = await one.push([{ queue, input: told, metadata: { actor: told }, ...command }]);
+    return (pushed ?? expect.fail()).id;
+  };
+  const end = async (id: string, verdict = "failed") => {
+    const lease = (await one.claim(queue)).commands.find((claimed) => claimed.id === id) ?? expect.fail();
+    expect(await one.end("worker", { ...lease, verdict, error: { code: "E1", message: "lovelace" } })).toBe("accepted");
+  };
+  const root = await push({});
+  await end(root);
+  const hook = await push({ hook: "failure", parent_id: root });
+  await end(hook);
+  const published = await push({ name: "deliver:mail", parent_id: root });
+  const erased = async () => (await erase(one, [root])).get(root);
+  expect(await erased()).toBe("waiting");
+  const lease = (await one.claim(queue)).commands[0] ?? expect.fail();
+  expect(await erased()).toBe("running");
+  expect((await one.look(published)).input).toContain("lovelace");
+  await one.end("worker", { ...lease, verdict: "failed", error: { code: "E1", message: "lovelace" } });
+
+  const byHook = await push({ name: "deliver:mail", parent_id: hook });
+  await end(byHook);
+  const last = await push({ name: "deliver:mail", hook: "failure", parent_id: published });
+  expect(await erased()).toBe("waiting");
+  await end(last);
+  const others: string[] = [];
+  for (const command of [{ name: "deliver:mail", parent_id: last }, { parent_id: root }]) {
+    others.push(await push(command));
+    await end(others.at(-1) ?? "");
+  }
+  others.push(await push({ name: "deliver:mail", parent_id: published, delay_ms: 60_000 }));
+
+  const late = await push({ name: "deliver:late", parent_id: root });
+  await end(late);
+  await two.begin();
+  await two.rows("select from orchestratum.history where id = $1::text::uuid for update", [late]);
+  expect(await erased()).toBe("busy");
+  await two.rollback();
+  expect(await erased()).toBe("erased");
+  for (const id of [root, hook, published, byHook, last, late]) {
+    expect(await one.look(id)).toMatchObject({ input: null, metadata: null, status: "failed" });
+    expect(await one.trail(id)).toMatchObject([{ code: "E1", message: "(erased)" }]);
+  }
+  for (const id of others) expect((await one.look(id)).input).toContain("lovelace");
+  // Asked of a delivery, it means that one.
+  expect((await erase(one, [published])).get(published)).toBe("waiting");
+  expect(await erased()).toBe("erased");
+});
+
 test("erase() gives up metadata that it cannot read, and keeps no batch from going on", async () => {
   const { one, newQueue } = sessions;
   const leases = await one.leaseNow(newQueue(), [{ input: 1 }, { input: 2 }]);

@@ -75,7 +75,7 @@ beforeAll(async () => {
     ["publishBatch", ["[]", false]],
     ["publishBatch", ["[]", true]],
     ["getEvent", [stored(1)]],
-    ["eventDeliveries", [stored(1)]],
+    ["eventDeliveries", [stored(1), "test.events.happened", "2025-01-01T00:00:00Z"]],
     ["sequenceEvents", [1_000]],
     ["readLog", ["0", 100, null, 10_000]],
     ["readLog", ["0", 100, "^rare$", 100]],
@@ -173,7 +173,7 @@ const statements: [string, Statement, number, () => unknown[] | Promise<unknown[
     async () => {
       const event = { id: newId(), topic: "test.events.happened" };
       await loader.rows(queries.publishBatch, [JSON.stringify([event]), false]);
-      return [event.id];
+      return [event.id, event.topic, new Date().toISOString()];
     },
   ],
   ["read_log() of slot 0 alone", "readLog", batch + 1, () => [String(count), batch, null, 10_000]],

@@ -260,19 +260,17 @@ test("fold_history() takes times of what a handler came to an end with, and none
     { status: "timed_out", ...timed },
   ]);
   const workers = await one.rows(
-    `select w.worker, w.status, w.count::int, w.executed::int, w.execution_ms
+    `select
+      w.worker, w.status, w.count::int, w.executed::int, w.waiting_ms, w.execution_ms, w.waiting <> '{}' as waiting, w.execution <> '{}' as execution
     from orchestratum.statistic_worker w
     where w.span = 60
     order by w.status collate "C"`,
   );
-  const worker = (status: string, executed: number) => ({
-    ...{ worker: "w", status, count: 1, executed, execution_ms: 100 * executed },
-  });
   expect(workers).toEqual([
-    worker("failed", 1),
-    worker("not_found", 0),
-    worker("succeeded", 1),
-    worker("timed_out", 1),
+    { worker: "w", status: "failed", executed: 1, ...timed },
+    { worker: "w", status: "not_found", executed: 0, ...untimed },
+    { worker: "w", status: "succeeded", executed: 1, ...timed },
+    { worker: "w", status: "timed_out", executed: 1, ...timed },
   ]);
 });
 
@@ -282,7 +280,6 @@ interface StatsRow {
   past: string;
   waiting: string;
   execution: string;
-  workers: string;
 }
 
 test(
@@ -367,30 +364,36 @@ test(
       where h.finished_at >= to_timestamp($1::float8 / 1000)`,
       [stats.since_ms],
     );
-    const past = JSON.parse(stats.past) as { count: number; waiting_ms: number; execution_ms: number }[];
-    const sum = (of: "count" | "waiting_ms" | "execution_ms") => past.reduce((all, one) => all + one[of], 0);
     expect(exact.count).toBeGreaterThan((total * 23.8) / 26);
-    expect(sum("count")).toBe(exact.count);
-    expect(sum("waiting_ms")).toBeCloseTo(exact.waiting, 0);
-    expect(sum("execution_ms")).toBeCloseTo(exact.execution, 0);
-    const workers = JSON.parse(stats.workers) as { count: number }[];
-    expect(workers.reduce((all, one) => all + one.count, 0)).toBe(exact.count);
+    // Of queues and names, and of workers: there is one of each.
+    for (const isOf of [(worker: string | null) => worker === null, (worker: string | null) => worker !== null]) {
+      const past = (
+        JSON.parse(stats.past) as { worker: string | null; count: number; waiting_ms: number; execution_ms: number }[]
+      ).filter(({ worker }) => isOf(worker));
+      const sum = (of: "count" | "waiting_ms" | "execution_ms") => past.reduce((all, one) => all + one[of], 0);
+      expect(sum("count")).toBe(exact.count);
+      expect(sum("waiting_ms")).toBeCloseTo(exact.waiting, 0);
+      expect(sum("execution_ms")).toBeCloseTo(exact.execution, 0);
+    }
 
     const bucket = 2 ** (1 / 4);
     for (const [json, wanted] of [
       [stats.waiting, [exact.w50, exact.w95, exact.w99]],
       [stats.execution, [exact.e50, exact.e95, exact.e99]],
     ] as const) {
-      const [{ histogram }] = JSON.parse(json) as [{ histogram: Record<string, number> }];
-      const got = percentilesMs(
-        new Map(Object.entries(histogram).map(([key, count]) => [Number(key), count])),
-        [0.5, 0.95, 0.99],
-      );
-      got.forEach((ms, place) => {
-        const ratio = ms / (wanted[place] ?? 0);
-        expect(ratio).toBeGreaterThan(1 / bucket);
-        expect(ratio).toBeLessThan(bucket);
-      });
+      const histograms = JSON.parse(json) as { worker: string | null; histogram: Record<string, number> }[];
+      expect(histograms.map(({ worker }) => worker).toSorted()).toEqual([null, "w"].toSorted());
+      for (const { histogram } of histograms) {
+        const got = percentilesMs(
+          new Map(Object.entries(histogram).map(([key, count]) => [Number(key), count])),
+          [0.5, 0.95, 0.99],
+        );
+        got.forEach((ms, place) => {
+          const ratio = ms / (wanted[place] ?? 0);
+          expect(ratio).toBeGreaterThan(1 / bucket);
+          expect(ratio).toBeLessThan(bucket);
+        });
+      }
     }
   },
   2 * minuteMs,

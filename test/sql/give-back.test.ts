@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { time, useSessions } from "./session.ts";
+import { jsonTime, time, useSessions } from "./session.ts";
 
 const sessions = useSessions();
 
@@ -15,8 +15,18 @@ test("give_back() hands back, unburnt, what is leased to the worker and unknown 
     fence: 1,
     losses: 0,
     worker: null,
-    trail: null,
   });
+  expect(await one.trail(unknown.id)).toEqual([
+    {
+      code: "released",
+      message: "The reply of its claim was lost",
+      fence: 1,
+      attempt: 1,
+      worker: "worker",
+      started_at: jsonTime(1),
+      ended_at: jsonTime(100),
+    },
+  ]);
   expect(await one.look(known.id, { at: time(101) })).toMatchObject({ status: "running", attempt: 1 });
   expect(await one.giveBack("worker", [{ queue }], [known], { at: time(101) })).toBe(0);
   const { commands } = await one.claim(queue, { at: time(101) });

@@ -39,12 +39,14 @@ const hot = [
   "claim",
   "heartbeat",
   "finish",
+  "finishWithin",
   "cancel",
   "confirm",
   "giveBack",
   "nextDue",
   "waitFor",
   "get",
+  "progress",
   "explain",
   "retry",
   "amend",
@@ -98,12 +100,14 @@ beforeAll(async () => {
     ["claim", claimParams()],
     ["heartbeat", ["worker", nobody, 30_000]],
     ["finish", ["worker", nobody]],
+    ["finishWithin", ["worker", nobody.slice(0, 1)]],
     ["cancel", [nobody.map((command) => command.id)]],
     ["confirm", ["worker", nobody]],
     ["giveBack", ["worker", lanes, nobody, 30_000]],
     ["nextDue", [queues, "2025-01-01T00:00:00Z"]],
     ["waitFor", [nobody.map((command) => command.id)]],
     ["get", [nobody.map((command) => command.id)]],
+    ["progress", [nobody.map((command) => command.id)]],
     ["explain", [id("c", 1)]],
     ["retry", [nobody.map((command) => command.id), null, null, null]],
     ["amend", [nobody.map((command) => command.id), { priority: 5 }, "reprioritise", null]],
@@ -180,6 +184,16 @@ const statements: [string, Hot, number, number, () => unknown[] | Promise<unknow
     2 * batch,
     () => ["worker", [...ids("a"), ...ids("b")].map((command) => ({ id: command, fence: 1, verdict: "succeeded" }))],
   ],
+  [
+    "finish_within()",
+    "finishWithin",
+    pagesLive,
+    1,
+    async () => [
+      "worker",
+      (await leases(7)).slice(0, 1).map((lease) => ({ ...lease, verdict: "succeeded", output: 1 })),
+    ],
+  ],
   ["cancel() of what waits", "cancel", pagesWithHistory, batch, () => [ids("a")]],
   ["cancel() of what has finished", "cancel", pagesWithHistory, batch, () => [ids("b")]],
   [
@@ -207,6 +221,7 @@ const statements: [string, Hot, number, number, () => unknown[] | Promise<unknow
   ["amend() of an input", "amend", pagesLive, batch + 5, () => [ids("a"), { input: { b: 2 } }, "edit", "ada"]],
   ["amend() of what has finished", "amend", pagesWithHistory, batch, () => [ids("b"), { priority: 1 }, "edit", null]],
   ["get()", "get", pagesWithHistory, 2 * batch, () => [[...ids("a"), ...ids("b"), ...ids("c")]]],
+  ["progress()", "progress", pagesWithHistory, 2 * batch, () => [[...ids("a"), ...ids("b"), ...ids("c")]]],
   // Few come before it: those are counted.
   ["explain() of what waits", "explain", pagesLive, 1, () => [id("a", 150)]],
   ["explain() of what has finished", "explain", pagesLive, 1, () => [id("b", 150)]],
@@ -236,6 +251,25 @@ test(
     expect([one.rows, many.rows]).toEqual([1, batch]);
     expect(many.pages).toBeLessThan(pagesOfOneRead + batch * pagesWithHistory);
     expectFew(many.pages - one.pages, pagesWithHistory);
+  },
+  2 * minutes,
+);
+
+test.each(["succeeded", "failed"])(
+  "list() of what %s up to a time in the middle of history touches few pages by a plan of the empty table",
+  async (status) => {
+    const { at } = await loader.row<{ at: string }>(
+      "select finished_at::text as at from orchestratum.history where id = $1::text::uuid",
+      [id("b", million / 2)],
+    );
+    const whole = { statuses: [status], from: "2025-01-01T00:00:00Z", to: at, hooks: false };
+    const listed = await session.explain("list", [whole, null, 101, null]);
+    expect(listed.rows).toBe(101);
+    expectFew(listed.pages, pagesWithHistory);
+    // Nothing ended then.
+    const none = await session.explain("list", [{ ...whole, from: at }, null, 101, null]);
+    expect(none.rows).toBe(0);
+    expectFew(none.pages, pagesWithHistory);
   },
   2 * minutes,
 );

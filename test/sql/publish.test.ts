@@ -137,6 +137,41 @@ test("publish_batch() pushes one delivery a subscription, whatever number of its
   expect(await deliveriesTo(one, other)).toEqual([]);
 });
 
+test("a delivery has a copy of an event of up to 8 KiB of data and metadata, live or filled up, and else its id", async () => {
+  const { one, newQueue } = sessions;
+  const topic = newQueue();
+  const [live, late] = [`${topic}_live`, `${topic}_late`];
+  await subscribe(one, [{ name: live, patterns: [topic] }]);
+  const metadata = { source: "café" };
+  const room = 8_192 - Buffer.byteLength(JSON.stringify(metadata)) - '"'.length * 2;
+  const [full, over, plain] = [newId(), newId(), newId()];
+  await publish(one, [
+    { id: full, topic, data: "x".repeat(room), metadata },
+    { id: over, topic, data: "x".repeat(room + 1), metadata },
+    // Without metadata, and of two bytes a letter.
+    { id: plain, topic, data: "é".repeat(4_095) },
+  ]);
+  await one.rows(queries.sequenceEvents, [1_000]);
+  await subscribe(one, [{ name: late, patterns: [topic] }]);
+  const { until } = await one.row<{ until: string }>(
+    "select max(p.position)::text as until from orchestratum.event_position p",
+  );
+  await one.rows(queries.fillSubscription, [late, "0", until, 1_000]);
+  for (const name of [live, late]) {
+    const inputs = await one.rows<{ id: string; stored: boolean; bytes: number | null }>(
+      `select c.input ->> 'id' as id, coalesce((c.input ->> 'stored')::boolean, false) as stored,
+          octet_length((c.input -> 'data')::text) as bytes
+        from orchestratum.command c where c.name = 'deliver:' || $1::text order by c.available_at`,
+      [name],
+    );
+    expect(inputs, name).toEqual([
+      { id: full, stored: false, bytes: room + 2 },
+      { id: over, stored: true, bytes: null },
+      { id: plain, stored: false, bytes: 8_192 },
+    ]);
+  }
+});
+
 test("publish_batch() of 1,000 subscriptions reads no more of them than match", async () => {
   const { one, newQueue } = sessions;
   const prefix = newQueue();

@@ -54,6 +54,7 @@ export interface Claimed {
   readonly attempt: number;
   readonly max_attempts: number;
   readonly losses: number;
+  readonly abandoned_by: string | null;
   readonly timeout_ms: number;
   readonly parent_id: string | null;
   readonly unknown_since: string | null;
