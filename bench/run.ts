@@ -13,6 +13,7 @@ import { endPrograms } from "./program.ts";
 import { showProgress } from "./progress.ts";
 import { runtimes } from "./runtimes.ts";
 import { snapshot } from "./snapshot.ts";
+import { telemetry } from "./telemetry.ts";
 
 const usage = `Measures Orchestratum beside graphile-worker and beside SQL written by hand.
 
@@ -25,11 +26,12 @@ Benchmarks (all of them where none is named):
   events     published, delivered, appended, placed and read; only where it is named
   http       pushes and questions over HTTP beside those in process, and 1,000 open event streams; only where it is named
   runtimes   the same drain on Node.js, Deno, Bun and workerd; only where it is named
+  telemetry  the CPU that observing costs a worker: observers, logTo, OpenTelemetry; only where it is named
   history    get, list, timeline and stats with ten million finished commands beside ten thousand; only where it is
              named, since it writes them first: minutes, and some gigabytes of disk
 
 Options:
-  --rounds <n>      how often each is measured (drain 5, snapshot 1, the others 3)
+  --rounds <n>      how often each is measured (drain and telemetry 5, snapshot 1, the others 3)
   --every-setting   drain: try every setting, not only the fastest
   --history <n>     history: how many have finished, 100,000 to 100,000,000 (10,000,000); names that benchmark, too
   --help            show this
@@ -42,14 +44,18 @@ Examples:
   npm run bench -- drain --every-setting --rounds 3
   npm run bench -- latency snapshot
   npm run bench -- events http
+  npm run bench -- telemetry --rounds 9
   npm run bench -- --history 10000000`;
 
-type Name = "drain" | "latency" | "snapshot" | "events" | "http" | "runtimes" | "history";
+type Name = "drain" | "latency" | "snapshot" | "events" | "http" | "runtimes" | "telemetry" | "history";
 type Benchmark = (ground: Ground, options: { everySetting: boolean; count?: number }) => Promise<Ratio[]>;
-const benchmarks: Readonly<Record<Name, Benchmark>> = { drain, latency, snapshot, events, http, runtimes, history };
+const benchmarks: Readonly<Record<Name, Benchmark>> = {
+  ...{ drain, latency, snapshot },
+  ...{ events, http, runtimes, telemetry, history },
+};
 const defaultRounds: Readonly<Record<Name, number>> = {
   ...{ drain: 5, latency: 3, snapshot: 1 },
-  ...{ events: 3, http: 3, runtimes: 3, history: 3 },
+  ...{ events: 3, http: 3, runtimes: 3, telemetry: 5, history: 3 },
 };
 /** Those that run where none is named. */
 const usual: readonly Name[] = ["drain", "latency", "snapshot"];

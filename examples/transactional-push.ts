@@ -22,7 +22,7 @@ const sendInvoice = defineCommand({
   queue: "invoices",
 });
 
-const sql = postgres(url, { onnotice: () => {} });
+const sql = postgres(url, { fetch_types: false, onnotice: () => {} });
 const orchestrator = createOrchestrator({
   database: postgresJs(sql),
   handlers: [sendInvoice.handle(({ input }) => console.log(`sent invoice ${input.invoice}`))],

@@ -2,6 +2,7 @@
 
 import process from "node:process";
 import type { CommandFilter } from "../../src/filter.ts";
+import { actOnIds } from "./act-on-ids.ts";
 import { connectionOptions, readIds, refusable } from "./arguments.ts";
 import { type ConnectionValues, type Reached, withConnection } from "./connection.ts";
 import { type ExitCode, exitCode } from "./exit-code.ts";
@@ -41,7 +42,7 @@ export interface Act {
   readonly statuses: readonly string[];
   /** The results that are what was asked for. */
   readonly done: readonly string[];
-  onIds(orchestrator: Reached, ids: readonly string[]): Promise<ReadonlyMap<string, string>>;
+  readonly onIds: (orchestrator: Reached, ids: readonly string[]) => Promise<ReadonlyMap<string, string>>;
   onFilter(
     orchestrator: Reached,
     filter: CommandFilter,
@@ -66,7 +67,7 @@ export async function actOnChoice(act: Act, values: ChoiceValues, positionals: r
     if (ids.length > 1 && mayAsk && !(await confirmed(`${imperative} ${plural(ids.length, "command")}?`))) {
       return refused();
     }
-    const results = await withConnection(values, ({ orchestrator }) => act.onIds(orchestrator, ids));
+    const results = await withConnection(values, (connection) => actOnIds(connection, present, ids, act.onIds));
     return await reportResults(results, { done, json });
   }
 

@@ -1,3 +1,4 @@
+import { actOnIds } from "./act-on-ids.ts";
 import { connectionOptions, connectionUsage, parseOptions, readIds } from "./arguments.ts";
 import type { CliCommand } from "./commands.ts";
 import { withConnection } from "./connection.ts";
@@ -22,15 +23,16 @@ export const eraseCommand: CliCommand = {
   options,
   usage: `Usage: orchestratum erase <id>… [options]
 
-Erases input, output, errors and who wanted it from commands, and from their hook commands. That there was such a
-command stays, and how it ended. It cannot be undone. What has not ended needs its data, and is not erased: cancel it first.
+Erases input, output, errors and who wanted it from commands, from their hook commands and from deliveries of their
+events. That there was such a command stays, and how it ended; so do events. It cannot be undone. What has not ended needs
+its data, and is not erased: cancel it first.
 
   --yes             does not ask; needed where there is no terminal to ask on
 ${byUsage}
   --json            prints one document, {"results": {"<id>": "erased"}}
 ${connectionUsage}
 
-Results: erased, waiting or running (it, or a hook command of it, has not ended), unknown, busy (somebody has it
+Results: erased, waiting or running (it, or one of those, has not ended), unknown, busy (somebody has it
 locked).
 
 Exit codes:
@@ -52,7 +54,9 @@ Examples:
       console.error("Nothing was erased");
       return exitCode.partly;
     }
-    const results = await withConnection(values, ({ orchestrator }) => orchestrator.erase(ids, { by }));
+    const results = await withConnection(values, (connection) =>
+      actOnIds(connection, "Erasing", ids, (orchestrator, some) => orchestrator.erase(some, { by })),
+    );
     return await reportResults(results, { done: ["erased"], json: values.json === true });
   },
 };

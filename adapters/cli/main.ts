@@ -42,7 +42,7 @@ Examples:
   orchestratum serve ./orchestrator.js --port 8080
   orchestratum list --status failed --from 1h
   orchestratum tail --url https://app.example.com/jobs
-  orchestratum retry --name send_email --status failed --dry-run
+  orchestratum retry --name send_email --from 1h --dry-run
 `;
 
 async function main(args: string[]): Promise<ExitCode> {

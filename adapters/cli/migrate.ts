@@ -2,6 +2,7 @@ import { migrate, migrateDown } from "../../src/migrate.ts";
 import { databaseOptions, parseOptions, refusePositionals } from "./arguments.ts";
 import type { CliCommand } from "./commands.ts";
 import { openDatabase } from "./database.ts";
+import { showProgress } from "./progress-bar.ts";
 import { requireSchema } from "./schema.ts";
 
 const attempt = "Cannot migrate";
@@ -32,11 +33,11 @@ Examples:
     const database = await openDatabase(values.database);
     try {
       if (values.down) {
-        const undone = await migrateDown(database, { schema });
+        const undone = await shown("Undoing", migrateDown(database, { schema }));
         console.log(undone === undefined ? "Nothing to undo" : `Undone: ${undone}`);
         return;
       }
-      const { applied, functionsReplaced, newer } = await migrate(database, { schema });
+      const { applied, functionsReplaced, newer } = await shown("Migrating", migrate(database, { schema }));
       for (const name of applied) console.log(`Applied: ${name}`);
       if (functionsReplaced) console.log("Functions replaced");
       if (newer) console.log("Nothing changed: a newer release has migrated this database");
@@ -46,3 +47,9 @@ Examples:
     }
   },
 };
+
+/** One transaction, of which nobody sees a part: the bar says for how long. */
+function shown<T>(label: string, work: Promise<T>): Promise<T> {
+  const progress = showProgress(label);
+  return work.finally(() => progress.end());
+}

@@ -1,5 +1,3 @@
-import { createReadStream, statSync } from "node:fs";
-import process from "node:process";
 import { createInterface } from "node:readline";
 import { createDatabase } from "../../src/database.ts";
 import type { AnyContract } from "../../src/define-command.ts";
@@ -32,6 +30,7 @@ import { MisuseError } from "./misuse.ts";
 import { didYouMean } from "./nearest.ts";
 import { waitForEnd } from "./outcome.ts";
 import { showProgress } from "./progress-bar.ts";
+import { readAll, sizeOf, streamOf } from "./source.ts";
 import { plain, print, printJson } from "./terminal.ts";
 import { plural } from "./words.ts";
 
@@ -67,8 +66,8 @@ which takes what it knows by name only. What fails on the way is sent again, and
 
   --file            reads the input from this file; - is standard input
   --many            the file, or standard input, has one JSON document a line (NDJSON), each the input of one command;
-                    1,000 commands are written at once, and those that were written stay when a later line is wrong;
-                    a line that a server refuses does not keep the others out
+                    1,000 commands are written at once, over HTTP 500, and those that were written stay when a later
+                    line is wrong; a line that a server refuses does not keep the others out
   --wait            waits for its end and prints how it ended, without its output
   --wait-ms         how long to wait, in ms [for ever]
   --id              a UUID of your own: pushing the same again with it changes nothing; on a database
@@ -144,7 +143,7 @@ Examples:
       return await withConnection(values, (connection) => pushMany(connection, given, source, json));
     }
 
-    const text = source === undefined ? argument : await readAll(source);
+    const text = source === undefined ? argument : await readAll(attempt, source);
     const input = text === undefined || text.trim() === "" ? undefined : readJson(attempt, "input", text);
     return await withConnection(values, async (connection) => {
       const { orchestrator, here } = connection;
@@ -250,7 +249,7 @@ const maxTold = 20;
 async function pushMany(connection: Connection, given: Given, source: string, json: boolean): Promise<ExitCode> {
   const make = await makerOf(connection, given);
   const where = source === "-" ? "standard input" : source;
-  const size = source === "-" ? undefined : sizeOf(source);
+  const size = source === "-" ? undefined : sizeOf(attempt, source);
   const progress = showProgress(`Pushing ${given.name}`);
   const asked: AskedLine[] = [];
   let answers: string[] = [];
@@ -328,26 +327,5 @@ async function* commandsOf(
     const input = readJson(attempt, `line ${number} of ${where}`, line);
     asked.push({ number, upToBytes });
     yield make(input);
-  }
-}
-
-const streamOf = (source: string): NodeJS.ReadableStream =>
-  source === "-" ? process.stdin : createReadStream(source, { encoding: "utf8" });
-
-async function readAll(source: string): Promise<string> {
-  if (source !== "-") sizeOf(source);
-  let text = "";
-  const stream = streamOf(source);
-  stream.setEncoding("utf8");
-  for await (const chunk of stream) text += chunk;
-  return text;
-}
-
-function sizeOf(path: string): number {
-  try {
-    return statSync(path).size;
-  } catch (error) {
-    if ((error as { code?: unknown }).code !== "ENOENT") throw error;
-    throw new MisuseError(`${attempt}: --file names ${JSON.stringify(path)}, and there is no such file`);
   }
 }

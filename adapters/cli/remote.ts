@@ -11,8 +11,6 @@ import { MisuseError } from "./misuse.ts";
 /** A page of a list here; over HTTP it takes several. */
 const usualLimit = 100;
 const maxPage = 200;
-/** How many requests for single commands are under way at the same time. */
-const atOnce = 8;
 
 /** @throws MisuseError for an address or a token that is none; neither is shown where it may hold a secret. */
 export function createRemote(url: string, givenToken: string | undefined): Reached {
@@ -75,16 +73,9 @@ function requirePlain(url: string): void {
   throw new MisuseError("Cannot use --url: it must have no user and password in it; pass --token");
 }
 
-/** In the order of the ids. */
-async function forEach<Result>(
+/** All at the same time, answered in the order of the ids: whoever has many gives them in parts. */
+const forEach = async <Result>(
   ids: readonly string[],
   act: (id: string) => Promise<Result>,
-): Promise<ReadonlyMap<string, Result>> {
-  const results = new Map<string, Result>();
-  for (let place = 0; place < ids.length; place += atOnce) {
-    const some = ids.slice(place, place + atOnce);
-    const done = await Promise.all(some.map(act));
-    for (const [index, id] of some.entries()) results.set(id, done[index] as Result);
-  }
-  return results;
-}
+): Promise<ReadonlyMap<string, Result>> =>
+  new Map(await Promise.all(ids.map(async (id) => [id, await act(id)] as const)));

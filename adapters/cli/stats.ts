@@ -61,13 +61,18 @@ function described({ at, since, until, queues, names, workers }: Stats): string 
         { title: "finished", value: ({ finished }) => finished },
         { title: "failed", value: ({ failed }) => failed },
         { title: "cancelled", value: ({ cancelled }) => cancelled },
-        { title: "mean", value: ({ meanExecutionMs: ms }) => (ms === undefined ? undefined : durationText(ms)) },
+        ...durationColumns,
       ]),
     );
   }
   parts.push(counted);
   return parts.join("\n\n");
 }
+
+const durationColumns: Column<Pick<Figures, "waiting" | "execution">>[] = [
+  { title: "waiting mean / 50 / 95 / 99 %", value: ({ waiting }) => durationsText(waiting) },
+  { title: "execution mean / 50 / 95 / 99 %", value: ({ execution }) => durationsText(execution) },
+];
 
 const figureColumns = (at: Date): Column<Figures>[] => [
   { title: "scheduled", value: ({ scheduled }) => scheduled },
@@ -76,8 +81,7 @@ const figureColumns = (at: Date): Column<Figures>[] => [
   { title: "finished", value: ({ finished }) => finished },
   { title: "failed", value: ({ failed }) => failed, colour: ({ failed }) => (failed > 0 ? "red" : undefined) },
   { title: "cancelled", value: ({ cancelled }) => cancelled },
-  { title: "waiting mean / 50 / 95 / 99 %", value: ({ waiting }) => durationsText(waiting) },
-  { title: "execution mean / 50 / 95 / 99 %", value: ({ execution }) => durationsText(execution) },
+  ...durationColumns,
   {
     title: "oldest due",
     value: ({ oldestDueAt }) => (oldestDueAt === undefined ? undefined : agoText(oldestDueAt, at.getTime())),

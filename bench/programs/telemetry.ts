@@ -1,19 +1,25 @@
 /**
  * What observing costs the process that works: commands are drained with and without it, in turns that begin with
  * another one each time. argv: url, how many commands a turn, rounds. Answers CPU seconds of this process per million
- * commands, and the ratios within each round.
+ * commands, by way and round.
  */
 import process from "node:process";
 import { context } from "@opentelemetry/api";
 import { AsyncLocalStorageContextManager } from "@opentelemetry/context-async-hooks";
-import { MeterProvider } from "@opentelemetry/sdk-metrics";
+import {
+  AggregationTemporality,
+  InMemoryMetricExporter,
+  MeterProvider,
+  PeriodicExportingMetricReader,
+} from "@opentelemetry/sdk-metrics";
 import { BasicTracerProvider, BatchSpanProcessor, InMemorySpanExporter } from "@opentelemetry/sdk-trace-base";
 import postgres from "postgres";
 import { openTelemetry } from "../../adapters/opentelemetry.ts";
 import { postgresJs } from "../../adapters/postgres-js.ts";
-import { createOrchestrator, defineCommand, logTo, type OrchestratorOptions } from "../../src/index.ts";
-import { answer } from "./parent.ts";
+import { createOrchestrator, defineCommand, logTo, type OrchestratorOptions, observing } from "../../src/index.ts";
+import { answer, endWithParent } from "./parent.ts";
 
+endWithParent();
 const [url, count, rounds] = process.argv.slice(2) as [string, string, string];
 const sql = postgres(url, { max: 10, onnotice: () => {} });
 const database = postgresJs(sql);
@@ -22,12 +28,18 @@ const noop = defineCommand({ name: "noop" });
 context.setGlobalContextManager(new AsyncLocalStorageContextManager().enable());
 const exporter = new InMemorySpanExporter();
 const tracerProvider = new BasicTracerProvider({ spanProcessors: [new BatchSpanProcessor(exporter)] });
-const meterProvider = new MeterProvider();
+// Without a reader nothing would be added up.
+const reader = new PeriodicExportingMetricReader({
+  exporter: new InMemoryMetricExporter(AggregationTemporality.CUMULATIVE),
+  exportIntervalMillis: 2 ** 31 - 1,
+});
+const meterProvider = new MeterProvider({ readers: [reader] });
 
 const ways: Readonly<Record<string, () => Partial<OrchestratorOptions>>> = {
   nothing: () => ({}),
   "nothing, again": () => ({}),
-  observer: () => ({ observe: () => {} }),
+  "an observer of some types": () => ({ observe: observing(["lease_lost", "handler_stuck"], () => {}) }),
+  "an observer of all": () => ({ observe: () => {} }),
   "logTo at info": () => ({ observe: logTo(() => {}) }),
   "openTelemetry without an SDK": () => ({ telemetry: openTelemetry() }),
   "openTelemetry with the SDK": () => ({ telemetry: openTelemetry({ tracerProvider, meterProvider }) }),
@@ -63,15 +75,4 @@ for (let round = 0; round < Number(rounds); round++) {
 }
 await sql.end();
 
-const median = (values: readonly number[]) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] as number;
-const base = taken.get("nothing") as number[];
-answer(
-  Object.fromEntries(
-    names.map((name) => {
-      const own = taken.get(name) as number[];
-      const ratios = own.map((value, round) => value / (base[round] as number));
-      const [least, most] = [Math.min(...ratios), Math.max(...ratios)].map((ratio) => ratio.toFixed(2));
-      return [name, `${median(own).toFixed(1)} s, ratio ${median(ratios).toFixed(2)} (${least} to ${most})`];
-    }),
-  ),
-);
+answer(Object.fromEntries(taken));

@@ -191,6 +191,20 @@ test("retry runs a command again with a corrected input, or all that a filter fi
   expect(await orchestrator.waitFor(two)).toMatchObject({ status: "failed" });
 });
 
+test("retry reads a corrected input from standard input and from a file", async () => {
+  const { id } = await orchestrator.push(greet({ fail: true }));
+  writeFileSync(join(cli.folder, "corrected.json"), '{"from": "file"}');
+  for (const [args, input, wanted] of [
+    [["--input", "-"], '{"from": "stdin"}\n', { from: "stdin" }],
+    [["--file", "corrected.json"], "", { from: "file" }],
+    [["--file", "-"], "null", null],
+  ] as const) {
+    await orchestrator.waitFor(id);
+    expect(await run(["retry", id, ...args], { input })).toMatchObject({ code: 0 });
+    expect((await orchestrator.get(id))?.input).toEqual(wanted);
+  }
+});
+
 test("erase wants --yes where nobody can be asked, and takes the data away", async () => {
   const { id } = await orchestrator.push(greet({ secret }));
   await orchestrator.waitFor(id);
@@ -251,6 +265,12 @@ test.each([
   [["cancel", unknownId, "--queue", "mail"], "ids and a filter are given"],
   [["cancel", "--status", "failed"], "status must be one of scheduled, pending, running"],
   [["retry", "--input", "1", "--queue", "mail"], "one id is wanted"],
+  [["retry", unknownId, unknownId, "--file", "-"], "one id is wanted"],
+  [["retry", unknownId, "--input", "1", "--file", "-"], "input is given twice, by --input and by --file"],
+  [["retry", unknownId, "--input", "-"], "input must be JSON"],
+  [["retry", unknownId, "--file", "none.json"], "there is no such file"],
+  [["retry", unknownId, "--input", "1", "--dry-run"], "--dry-run is for a filter"],
+  [["retry", unknownId, "--input", "1", "--queue", "mail"], "ids and a filter are given"],
   [["erase"], "at least one id is wanted"],
   [["pause"], "one queue, or a name by --name, is wanted, got 0"],
   [["pause", "mail", "--name", "greet"], "is wanted, got 1 and a name"],

@@ -3,8 +3,9 @@
 import { spawn } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { createOrchestrator, defineCommand, type Orchestrator } from "orchestratum";
+import { type CommandFilter, createOrchestrator, defineCommand, type Orchestrator } from "orchestratum";
 import { postgresJs } from "orchestratum/postgres-js";
+import type { Sql, TransactionSql } from "postgres";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { createDatabase, type Database } from "../database.ts";
 import { command, environment, folder } from "./cli-process.ts";
@@ -25,10 +26,18 @@ afterAll(async () => {
 
 const quoted = (word: string): string => `'${word.replaceAll("'", "'\\''")}'`;
 
-/** Runs the command line on a terminal; `answer` is typed when it asks something. Both outputs come as one. */
+interface OnTerminal {
+  /** What is typed when it asks something. */
+  readonly answer?: string;
+  readonly env?: Record<string, string>;
+  /** Is told what has been shown so far. */
+  readonly onShown?: (shown: string) => void;
+}
+
+/** Runs the command line on a terminal. Both outputs come as one. */
 function onTerminal(
   args: string[],
-  { answer, env = {} }: { answer?: string; env?: Record<string, string> } = {},
+  { answer, env = {}, onShown }: OnTerminal = {},
 ): Promise<{ code: number | null; shown: string }> {
   return new Promise((resolve, reject) => {
     const child = spawn("script", ["-qec", [...command, ...args].map(quoted).join(" "), "/dev/null"], {
@@ -39,6 +48,7 @@ function onTerminal(
     let asked = false;
     child.stdout.setEncoding("utf8").on("data", (text: string) => {
       shown += text;
+      onShown?.(shown);
       if (asked || !shown.includes("[y/N]")) return;
       asked = true;
       child.stdin.write(`${answer ?? ""}\n`);
@@ -94,4 +104,91 @@ test("what takes long shows how far it is, and takes the bar away at its end", a
   expect(shown).toMatch(/\r\x1b\[KPushing greet {2}[█░]+ +\d+ % {2}[\d,]+ of 40,000 commands/);
   // The last bar is taken away before anything else is said.
   expect(shown.slice(shown.lastIndexOf("Pushing greet"))).toContain(`\r${escape}[K`);
+});
+
+interface Watched extends OnTerminal {
+  /** Keeps it from its end, in a transaction that is rolled back. */
+  readonly hold: (tx: TransactionSql) => Promise<unknown>;
+  /** @default the database of all tests here */
+  readonly sql?: Sql;
+}
+
+/** Runs it on a terminal, with what `hold` locks held until a bar was shown. Answers what stands behind the last bar. */
+async function watched(args: string[], bar: RegExp, options: Watched): Promise<string> {
+  const { hold, sql = database.sql, ...others } = options;
+  let seen = () => {};
+  const wasSeen = new Promise<void>((resolve) => {
+    seen = resolve;
+  });
+  const undone = new Error("undone");
+  let rolledBack: Promise<void> = Promise.resolve();
+  await new Promise<void>((held, failed) => {
+    const holder = sql.begin(async (tx) => {
+      await hold(tx);
+      held();
+      await wasSeen;
+      throw undone;
+    });
+    holder.catch(failed);
+    rolledBack = expect(holder).rejects.toBe(undone);
+  });
+  const onShown = (shown: string): void => void (bar.test(shown) && seen());
+  const { code, shown } = await onTerminal(args, { ...others, onShown }).finally(() => seen());
+  await rolledBack;
+  expect(shown).toMatch(bar);
+  expect(code).toBe(0);
+  return shown.slice(shown.lastIndexOf("\r\x1b[K"));
+}
+
+/** Commands that one statement does not take, in a queue of their own. */
+async function pushMany(queue: string): Promise<string[]> {
+  const pushed = [
+    ...(await orchestrator.push(Array.from({ length: 1_000 }, () => greet(undefined, { queue })))),
+    await orchestrator.push(greet(undefined, { queue })),
+  ];
+  return pushed.map(({ id }): string => id);
+}
+
+test("cancel, retry and erase of many ids show how many of them are done", async () => {
+  const ids = await pushMany("by-id");
+  const last = ids.at(-1) as string;
+  const bar = (label: string): RegExp => new RegExp(`\\r\\x1b\\[K${label} {2}█+░* +99 % {2}1,000 of 1,001 commands`);
+  const live = (tx: TransactionSql) => tx`select from orchestratum.command where id = ${last} for update`;
+  const ended = (tx: TransactionSql) => tx`select from orchestratum.history where id = ${last} for update`;
+  const after = await watched(["cancel", ...ids, "--yes"], bar("Cancelling"), { hold: live });
+  expect(after).toContain(last);
+  expect(after).not.toContain("Cancelling");
+  await watched(["retry", ...ids, "--yes"], bar("Retrying"), { hold: ended });
+  await orchestrator.cancel(ids);
+  await watched(["erase", ...ids, "--yes"], bar("Erasing"), { hold: ended });
+});
+
+test("cancel and retry by filter show how many it has been, and of how many where they have asked", async () => {
+  await pushMany("by-filter");
+  const lastOf = async (filter: CommandFilter): Promise<string> => {
+    const { cursor } = await orchestrator.list(filter, { limit: 1_000 });
+    const { commands } = await orchestrator.list(filter, { limit: 1_000, cursor });
+    expect(commands).toHaveLength(1);
+    return commands[0]?.id as string;
+  };
+  const live = await lastOf({ queue: "by-filter", status: "pending" });
+  await watched(["cancel", "--queue", "by-filter"], /\r\x1b\[KCancelling {2}█+░* +99 % {2}1,000 of 1,001 commands/, {
+    ...{ answer: "y", hold: (tx) => tx`select from orchestratum.command where id = ${live} for update` },
+  });
+  const from = new Date(Date.now() - 3_600_000);
+  const ended = await lastOf({ queue: "by-filter", status: "cancelled", from });
+  const filter = ["--queue", "by-filter", "--status", "cancelled", "--from", "1h"];
+  await watched(["retry", ...filter, "--yes"], /\r\x1b\[KRetrying {2}1,000 commands {2}[\d,]+\/s {2}\d+ s/, {
+    hold: (tx) => tx`select from orchestratum.history where id = ${ended} for update`,
+  });
+});
+
+test("migrate shows for how long it has been at it", async () => {
+  await using empty = await createDatabase({ migrated: false });
+  const after = await watched(["migrate"], /\r\x1b\[KMigrating {2}\d+ s/, {
+    ...{ sql: empty.sql, env: { DATABASE_URL: empty.url } },
+    // Whoever makes the same schema waits for it.
+    hold: (tx) => tx`create schema orchestratum`,
+  });
+  expect(after).toMatch(/^\r\x1b\[KApplied: 0001_/);
 });

@@ -4,7 +4,9 @@ import { createOrchestrator, defineCommand, migrationScript, migrationState } fr
 import { pglite } from "orchestratum/pglite";
 import { postgresJs } from "orchestratum/postgres-js";
 import { afterAll, expect, test, vi } from "vitest";
+import { commands } from "../../adapters/cli/commands.ts";
 import { createDatabase, type Database } from "../database.ts";
+import { misusesOf } from "./cli-lines.ts";
 import { checkout, commandOfSources, folder, run, start } from "./cli-process.ts";
 
 const databases: Database[] = [];
@@ -31,6 +33,14 @@ test("orchestratum --help shows the commands, and each command's --help its exam
     expect(stdout).toMatch(new RegExp(`^Usage: orchestratum ${command}\\b.*\n[^]*Examples:\n`));
   }
   expect((await run(["--version"])).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
+});
+
+test("every example of a help text is used as its command wants it", { timeout: 120_000 }, async () => {
+  const general = await run(["--help"]);
+  const usages = [general.stdout, ...Object.values(commands).map(({ usage }) => usage)];
+  const examples = usages.flatMap((usage) => usage.split("\nExamples:\n")[1]?.match(/^ {2}.*$/gm) ?? []);
+  expect(examples.length).toBeGreaterThan(Object.keys(commands).length);
+  expect(await misusesOf(examples)).toEqual([]);
 });
 
 test.each([

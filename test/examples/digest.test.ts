@@ -202,6 +202,60 @@ test("the demo runs on the server that DATABASE_URL names", async () => {
   expectWhole(await recorded(postgresJs(database.sql)), files, folder, []);
 });
 
+test("the demo on a server goes on after it was killed, and redoes nothing that was recorded", async () => {
+  await using database = await createDatabase({ migrated: false });
+  const files = numbered(3_000);
+  const folder = makeFolder("server-killed", files);
+  const variables = { DATABASE_URL: database.url };
+  const killed = runExample("digest/main", [folder, "--concurrency", "1"], variables);
+  await killed.prints(halfWay);
+  killed.kill("SIGKILL");
+  expect(await killed.ended).toBe("SIGKILL");
+  const now = await recorded(postgresJs(database.sql));
+  const before = finishedOf(now);
+  expect(before.length).toBeGreaterThan(0);
+  expect(before.length).toBeLessThan(now.length);
+
+  const resumed = runExample("digest/main", [folder], variables);
+  expect(await resumed.ended).toBe(0);
+  expect(resumed.output).toMatch(/^Resuming the run of .*: [\d,]+ commands are recorded, [\d,]+ are left$/m);
+  expect(resumed.output).toMatch(/^ {2}files +3,000$/m);
+  expectWhole(await recorded(postgresJs(database.sql)), files, folder, before);
+});
+
+/** What a process loads before the demo: for it the first look at each of these fails as it does where something is short. */
+const shortage = `
+  import fs from "node:fs/promises";
+  import { syncBuiltinESMExports } from "node:module";
+  import { basename } from "node:path";
+  const troubles = { open: { "busy.txt": "EBUSY", "many.txt": "EMFILE" }, readdir: { crowded: "EMFILE" } };
+  for (const [name, codes] of Object.entries(troubles)) {
+    const real = fs[name];
+    fs[name] = async (path, ...args) => {
+      const code = codes[basename(path)];
+      delete codes[basename(path)];
+      if (code) throw Object.assign(new Error(code + ": not now, " + name + " '" + path + "'"), { code });
+      return await real(path, ...args);
+    };
+  }
+  syncBuiltinESMExports();
+`;
+
+test("the demo tries again what fails for a time, and its table says how much", async () => {
+  const files = { "busy.txt": "a", "many.txt": "b", "crowded/calm.txt": "c" };
+  const folder = makeFolder("short", files);
+  const database = makeDatabase("short-database");
+  const options = { NODE_OPTIONS: `--import data:text/javascript,${encodeURIComponent(shortage)}` };
+  const demo = runExample("digest/main", [folder, "--database", database], options);
+  expect(await demo.ended).toBe(0);
+  expect(demo.output).toMatch(/^ {2}commands +5, of which 3 were tried more than once$/m);
+  expect(demo.output).toMatch(/^ {2}failures +0$/m);
+  const commands = await recordedIn(database);
+  expectWhole(commands, files, folder, []);
+  const errors = commands.flatMap(({ error }) => error ?? []).map((error) => error.slice(0, error.indexOf(":")));
+  expect(errors.toSorted()).toEqual(["EBUSY", "EMFILE", "EMFILE"]);
+});
+
 test.each([
   ["a folder that is not there", [join(root, "missing")], {}, 'missing": there is no such folder'],
   ["a file", [import.meta.filename], {}, "it is no folder"],

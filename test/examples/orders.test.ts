@@ -19,7 +19,10 @@ const lines = [
   "        retry confirmation",
   "      deliver confirmation: failed",
   "      deliver confirmation: succeeded",
+  "        publish orders.events.order_confirmed",
   "      deliver inventory: succeeded",
+  "        publish orders.events.stock_reserved",
+  "      publish orders.events.order_placed",
   "",
 ];
 
