@@ -36,6 +36,9 @@ import type {
   Metadata,
   Middleware,
   Observation,
+  ObservedCommand,
+  ReaderState,
+  Sent,
   Stats,
   Telemetry,
   WorkerFigures,
@@ -50,7 +53,7 @@ export interface OpenTelemetryOptions {
   readonly meterProvider?: MeterProvider;
   /** Whether each claim that leased something is a span. @default true */
   readonly claims?: boolean;
-  /** Whether this process reports the gauges of queues and workers. They are of the whole database, so one process is enough. @default true */
+  /** Whether this process reports the gauges of queues, workers and readers. They are of the whole database, so one process is enough. @default true */
   readonly gauges?: boolean;
   /** For how long a reading of the gauges is good, in ms: more frequent collections ask no database. @default 10_000 */
   readonly gaugesEveryMs?: number;
@@ -304,8 +307,43 @@ export function openTelemetry(options: OpenTelemetryOptions = {}): Telemetry {
     return endTime;
   }
 
+  /** What committed with the outcome of an attempt was no call of its own: spans without a length, below the attempt. */
+  function sentWith(sent: readonly Sent[], running: Running | undefined, time: number | undefined): void {
+    const calls = new Map<string, Sent[]>();
+    for (const one of sent) {
+      const { verb, name, queue, stream, count } = one;
+      const measured = queue === undefined ? destination(name) : ofCommand({ name, queue });
+      instruments.sent.add(count, { ...operation(verb, "send"), ...measured });
+      const key = `${verb}\n${stream}`;
+      const call = calls.get(key);
+      if (call) call.push(one);
+      else calls.set(key, [one]);
+    }
+    if (!running || time === undefined) return;
+    for (const call of calls.values()) {
+      const { verb, stream } = call[0] as Sent;
+      const name = only(call, (one) => one.name);
+      const count = call.reduce((sum, one) => sum + one.count, 0);
+      const attributes: Attributes = {
+        ...operation(verb, "send"),
+        ...destination(verb === "push" ? only(call, (one) => one.queue) : name),
+      };
+      if (name !== undefined) attributes[verb === "push" ? "orchestratum.command.name" : "orchestratum.topic"] = name;
+      if (stream !== undefined) attributes["orchestratum.stream"] = stream;
+      if (count > 1) attributes["messaging.batch.message_count"] = count;
+      const kind = SpanKind.PRODUCER;
+      tracer
+        .startSpan(
+          name === undefined ? verb : `${verb} ${name}`,
+          { kind, attributes, startTime: time },
+          running.context,
+        )
+        .end(time);
+    }
+  }
+
   function finished(observation: Extract<Observation, { type: "command_finished" }>): void {
-    const { verdict, error, delayMs } = observation;
+    const { verdict, error, delayMs, sent } = observation;
     const key = keyOf(observation);
     const running = attempts.get(key);
     attempts.delete(key);
@@ -314,9 +352,9 @@ export function openTelemetry(options: OpenTelemetryOptions = {}): Telemetry {
       "orchestratum.outcome": verdict,
       ...(error && isFailure(verdict) ? { "error.type": errorType(error) } : {}),
     });
-    if (!running) return;
-    const endTime = settle(running, verdict, error);
-    if (verdict !== "retry") return;
+    const endTime = running && settle(running, verdict, error);
+    if (sent) sentWith(sent, running, endTime);
+    if (!running || endTime === undefined || verdict !== "retry") return;
     const { executing } = running;
     const attributes = { ...executeAttributes(executing, executing.metadata), ...operation("retry", "settle") };
     if (delayMs !== undefined) attributes["orchestratum.retry.delay"] = delayMs / 1000;
@@ -326,11 +364,15 @@ export function openTelemetry(options: OpenTelemetryOptions = {}): Telemetry {
       .end(Math.max(endTime, Date.now()));
   }
 
+  function countLoss(command: ObservedCommand, reason: "expired" | "taken" | "abandoned"): void {
+    instruments.losses.add(1, { ...ofCommand(command), "orchestratum.reason": reason });
+  }
+
   function lost(observation: Extract<Observation, { type: "lease_lost" }>): void {
     const key = keyOf(observation);
     const running = attempts.get(key);
     attempts.delete(key);
-    instruments.losses.add(1, { ...ofCommand(observation), "orchestratum.reason": observation.reason });
+    countLoss(observation, observation.reason);
     if (running) settle(running, "lost", undefined);
   }
 
@@ -378,6 +420,8 @@ export function openTelemetry(options: OpenTelemetryOptions = {}): Telemetry {
         return finished(observation);
       case "lease_lost":
         return lost(observation);
+      case "lease_abandoned":
+        return countLoss(observation, "abandoned");
       case "notification_heard":
         return instruments.notificationLag.record(observation.lagMs / 1000);
       case "worker_stopped":
@@ -394,8 +438,7 @@ export function openTelemetry(options: OpenTelemetryOptions = {}): Telemetry {
   return {
     middleware: { name: "opentelemetry", push, publish, execute },
     observe,
-    attach: (orchestrator) =>
-      gauges ? observeQueues(meter, instruments, () => orchestrator.stats(), gaugesEveryMs) : () => {},
+    attach: (orchestrator) => (gauges ? observeGauges(meter, instruments, orchestrator, gaugesEveryMs) : () => {}),
   };
 }
 
@@ -475,34 +518,44 @@ function createInstruments(meter: Meter) {
       unit: "s",
       description: "How long the worker's attempts took in the last 24 hours, on average",
     }),
+    readerLag: meter.createObservableGauge("orchestratum.reader.lag", {
+      unit: "{event}",
+      description: "Events of the log that the reader has not dealt with",
+    }),
   };
 }
 
-/** Reports queues and workers at each collection, from a reading that is good for a while. */
-function observeQueues(
+/** Reports queues, workers and readers at each collection, from a reading that is good for a while. */
+function observeGauges(
   meter: Meter,
   instruments: Instruments,
-  stats: () => Promise<Stats>,
+  orchestrator: Parameters<Telemetry["attach"]>[0],
   everyMs: number,
 ): () => void {
   const { depth, scheduled, running, oldestDueAge, ended, meanExecution } = instruments;
-  const { workerRunning, workerEnded, workerMeanExecution } = instruments;
-  let reading: Promise<Stats | undefined> | undefined;
+  const { workerRunning, workerEnded, workerMeanExecution, readerLag } = instruments;
+  let reading: Promise<[Stats | undefined, readonly ReaderState[]]> | undefined;
   let readAt = 0;
   /** A queue that is empty is not read any more, but a gauge that falls silent is no zero. */
   const known = new Set<string>();
 
-  function read(): Promise<Stats | undefined> {
+  function read(): NonNullable<typeof reading> {
     if (reading === undefined || performance.now() >= readAt + everyMs) {
       readAt = performance.now();
       // A database that cannot be asked has no say: the collection goes on without these.
-      reading = stats().catch(() => undefined);
+      reading = Promise.all([
+        orchestrator.stats().catch(() => undefined),
+        orchestrator.readers().catch((): ReaderState[] => []),
+      ]);
     }
     return reading;
   }
 
   const callback: Parameters<Meter["addBatchObservableCallback"]>[0] = async (result) => {
-    const figuresNow = await read();
+    const [figuresNow, readers] = await read();
+    for (const { name, lag } of readers.filter(({ building }) => !building)) {
+      result.observe(readerLag, lag, { "orchestratum.reader": name });
+    }
     if (!figuresNow) return;
     const { at, queues, workers } = figuresNow;
     const found = new Map(queues.map((figures) => [figures.queue, figures]));
@@ -527,14 +580,12 @@ function observeQueues(
       for (const [outcome, count] of endings(figures)) {
         result.observe(workerEnded, count, { ...attributes, "orchestratum.outcome": outcome });
       }
-      if (figures.meanExecutionMs !== undefined) {
-        result.observe(workerMeanExecution, figures.meanExecutionMs / 1000, attributes);
-      }
+      if (figures.execution) result.observe(workerMeanExecution, figures.execution.meanMs / 1000, attributes);
     }
   };
   const observables = [
     ...[depth, scheduled, running, oldestDueAge, ended, meanExecution],
-    ...[workerRunning, workerEnded, workerMeanExecution],
+    ...[workerRunning, workerEnded, workerMeanExecution, readerLag],
   ];
   meter.addBatchObservableCallback(callback, observables);
   return () => meter.removeBatchObservableCallback(callback, observables);
@@ -692,7 +743,7 @@ function errorType(error: unknown): string {
 }
 
 /** What all of them have in common; undefined where they differ, or there are none. */
-function only<Item>(items: readonly Item[], of: (item: Item) => string): string | undefined {
+function only<Item>(items: readonly Item[], of: (item: Item) => string | undefined): string | undefined {
   const [first] = items;
   if (first === undefined) return undefined;
   const value = of(first);

@@ -143,11 +143,13 @@ export interface Client {
   workerList(): Promise<FleetWorker[]>;
   duties(): Promise<DutyState[]>;
 
+  /** By id it is sent again where the network or the server has trouble; by a filter, only a dry run is. */
   cancel(id: string): Promise<CancelResult>;
   cancel(filter: CommandFilter, options?: FilterOptions): Promise<FilterResult>;
+  /** Sent once: a repetition would run what has ended meanwhile once more. */
   retry(id: string, options?: { readonly input?: unknown }): Promise<RetryResult>;
   retry(filter: CommandFilter, options?: FilterOptions): Promise<FilterResult>;
-  /** @throws HttpProblemError, 403 without the scope. */
+  /** Sent again where the network or the server has trouble. @throws HttpProblemError, 403 without the scope. */
   erase(id: string): Promise<EraseResult>;
   pauseQueue(queue: string): Promise<boolean>;
   resumeQueue(queue: string): Promise<boolean>;
@@ -177,12 +179,15 @@ export interface Client {
   deadLetters(filter?: DeadLetterFilter, options?: ListOptions): Promise<CommandList>;
   /** One of them with its input and its trail; undefined where the command is none. */
   deadLetter(id: string): Promise<CommandSnapshot | undefined>;
-  /** Runs again what a filter finds, at a pace if that is asked for: then it takes as long as that, an hour at most. */
+  /**
+   * Runs again what a filter finds, at a pace if that is asked for: then it takes as long as that, an hour at most. Sent
+   * once, but for a dry run.
+   */
   retryDeadLetters(
     filter: DeadLetterFilter,
     options?: FilterOptions & { readonly perSecond?: number },
   ): Promise<FilterResult>;
-  /** Deletes what a filter finds, for good. */
+  /** Deletes what a filter finds, for good. Sent once, but for a dry run. */
   dropDeadLetters(filter: DeadLetterFilter, options?: FilterOptions): Promise<FilterResult>;
 }
 
@@ -419,28 +424,51 @@ export function createClient(options: ClientOptions): Client {
         method: "POST",
         body,
         waitMs: bulkMs,
+        repeatable: given2.dryRun === true,
       });
       return result;
     }
     requireId(attempt, given);
     const body = kind === "retry" && given2.input !== undefined ? { input: given2.input } : {};
-    const ask: Ask = { method: "POST", body, answers: [404, 409, 503] };
-    const response = await transport.send(attempt, `commands/${given}/${kind}`, ask);
-    if (response.ok) return ((await response.json()) as { result: string }).result;
-    // What it came to stands in the refusal, too.
-    const problem = await problemOf(attempt, response);
-    if (problem.type === unknown) return "unknown";
-    if (typeof problem.document.result === "string") return problem.document.result;
-    throw problem;
+    let isRepeated = false;
+    const ask: Ask = {
+      method: "POST",
+      body,
+      // A retry would run what has ended meanwhile once more.
+      repeatable: kind !== "retry",
+      onRepeat: () => void (isRepeated = true),
+      isFinal: ({ document }) => typeof document.result === "string",
+    };
+    try {
+      return ((await transport.json(attempt, `commands/${given}/${kind}`, ask)) as { result: string }).result;
+    } catch (error) {
+      // What it came to stands in the refusal, too.
+      if (!(error instanceof HttpProblemError)) throw error;
+      if (error.type === unknown) return "unknown";
+      const { result } = error.document;
+      if (typeof result !== "string") throw error;
+      return kind === "cancel" && result === "finished" && isRepeated ? await cancelled(given) : result;
+    }
+  }
+
+  /** What a cancellation came to whose reply was lost: what it has ended answers "finished" the second time. */
+  async function cancelled(id: string): Promise<CancelResult> {
+    try {
+      const state = (await transport.json("Cannot cancel", `commands/${id}`)) as { status: string };
+      return state.status === "cancelled" ? "cancelled" : "finished";
+    } catch {
+      // Who cancels may not be who reads.
+      return "finished";
+    }
   }
 
   async function onDeadLetters(
     kind: "retry" | "drop",
     filter: DeadLetterFilter,
-    options: object,
+    options: { readonly dryRun?: boolean | undefined; readonly perSecond?: number | undefined },
   ): Promise<FilterResult> {
     const body = { filter: filterOf(filter), ...options };
-    const ask: Ask = { method: "POST", body, waitMs: bulkMs };
+    const ask: Ask = { method: "POST", body, waitMs: bulkMs, repeatable: options.dryRun === true };
     const { dryRun: _, ...result } = await read<FilterResult & { dryRun: boolean }>(
       `Cannot ${kind} dead letters`,
       `dead-letters/${kind}`,

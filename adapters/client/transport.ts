@@ -68,8 +68,17 @@ export interface Ask {
   /** Sent as it is, in place of `body`. */
   readonly text?: string;
   readonly signal?: AbortSignal | undefined;
-  /** Whether it may be sent again: it reads, or has an idempotency key. @default whether it is a GET */
+  /**
+   * Whether it may be sent again although it may have been done: it reads, has an idempotency key, or comes to the same.
+   * What was only put off (425, 429) is sent again in any case.
+   *
+   * @default whether it is a GET
+   */
   readonly repeatable?: boolean;
+  /** Hears that it is sent again although it may have been done. */
+  readonly onRepeat?: () => void;
+  /** Whether a refusal is an answer, which no repetition changes. @default it is by its status */
+  readonly isFinal?: (problem: HttpProblemError) => boolean;
   /** How long the server may take beside the network, in ms; Infinity for streams. @default 0 */
   readonly waitMs?: number;
   /** Statuses that are answers, beside 2xx. @default none */
@@ -130,9 +139,10 @@ export function createTransport(options: TransportOptions): Transport {
   }
 
   async function send(attempt: string, path: string, ask: Ask = {}): Promise<Response> {
-    const { repeatable = (ask.method ?? "GET") === "GET", answers = [], signal } = ask;
+    const { repeatable = (ask.method ?? "GET") === "GET", answers = [], signal, isFinal } = ask;
     for (let tries = 0; ; tries++) {
       const mayRepeat = repeatable && tries < retries;
+      let isUntouched = false;
       let response: Response | undefined;
       try {
         response = await once(path, ask);
@@ -142,10 +152,17 @@ export function createTransport(options: TransportOptions): Transport {
       }
       if (response !== undefined) {
         if (response.ok || answers.includes(response.status)) return response;
-        if (!mayRepeat || !isPassing(response.status)) throw await problemOf(attempt, response);
-        await response.body?.cancel();
+        isUntouched = isPutOff(response.status);
+        const goesOn = mayRepeat || (isUntouched && tries < retries);
+        if (!goesOn || !isPassing(response.status)) throw await problemOf(attempt, response);
+        if (isFinal) {
+          const problem = await problemOf(attempt, response);
+          if (isFinal(problem)) throw problem;
+        } else await response.body?.cancel();
       }
-      await pause(Math.max(delayMs(tries), retryAfterMs(response)), signal);
+      if (!isUntouched) ask.onRepeat?.();
+      // With the jitter on top: all who were told the same time would come back at once.
+      await pause(retryAfterMs(response) + delayMs(tries), signal);
     }
   }
 
@@ -177,7 +194,10 @@ function baseOf(url: string | URL): string {
 
 const nullBody = (status: number): boolean => status === 204 || status === 205 || status === 304;
 
-const isPassing = (status: number): boolean => [408, 425, 429].includes(status) || status >= 500;
+const isPassing = (status: number): boolean => isPutOff(status) || status === 408 || status >= 500;
+
+/** Whether nothing was done of what was asked (RFC 6585, RFC 8470). */
+const isPutOff = (status: number): boolean => status === 425 || status === 429;
 
 /** Full jitter under an exponential bound. */
 const delayMs = (tries: number): number => Math.random() * Math.min(firstDelayMs * 2 ** (tries + 1), maxDelayMs);

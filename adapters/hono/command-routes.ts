@@ -34,12 +34,20 @@ export function commandRoutes(orchestrator: Orchestrator): AnyRoute[] {
       summary: "Read a command. `Prefer: wait=10` waits for its end",
       params: idParams,
       query: commandQuery,
+      headers: ["Prefer", "If-None-Match"],
       within: etag({ retainedHeaders: [...RETAINED_304_HEADERS, "retry-after", "preference-applied"] }),
       answers: {
-        200: { description: "Its state, with Retry-After while it has not finished", schema: commandSnapshot },
-        204: { description: "With redirect=true: it has not finished" },
-        303: { description: "With redirect=true: it has finished. Location is its output" },
-        304: { description: "It is as If-None-Match says" },
+        200: {
+          description: "Its state, with Retry-After while it has not finished",
+          schema: commandSnapshot,
+          headers: ["ETag", "Retry-After", "Preference-Applied"],
+        },
+        204: { description: "With redirect=true: it has not finished", headers: ["Retry-After", "Preference-Applied"] },
+        303: {
+          description: "With redirect=true: it has finished. Location is its output",
+          headers: ["Location", "Preference-Applied"],
+        },
+        304: { description: "It is as If-None-Match says", headers: ["ETag", "Retry-After", "Preference-Applied"] },
       },
       async handle({ c, params: { id }, query: { redirect } }) {
         const waited = await wait(orchestrator, c, id);
@@ -63,10 +71,11 @@ export function commandRoutes(orchestrator: Orchestrator): AnyRoute[] {
       scope: "read",
       summary: "Read the output of a command",
       params: idParams,
+      headers: ["Prefer"],
       answers: {
-        200: { description: "The output, as it was recorded", schema: anyJson },
-        202: { description: "It has not finished", schema: unfinished },
-        204: { description: "It succeeded, and recorded no output" },
+        200: { description: "The output, as it was recorded", schema: anyJson, headers: ["Preference-Applied"] },
+        202: { description: "It has not finished", schema: unfinished, headers: ["Retry-After", "Preference-Applied"] },
+        204: { description: "It succeeded, and recorded no output", headers: ["Preference-Applied"] },
       },
       async handle({ c, params: { id } }) {
         const waited = await wait(orchestrator, c, id);
@@ -148,7 +157,7 @@ export function commandRoutes(orchestrator: Orchestrator): AnyRoute[] {
           const result = await orchestrator.retry(id, { by: principal.name, ...change });
           return c.json({ id, result: acceptable(result) }, 202);
         } catch (error) {
-          throw foreseen(error, "input", body.input) ?? refused(error, "Cannot retry", 422) ?? error;
+          throw foreseen(error, "input", body.input) ?? refused(error, "Cannot retry", 422, body) ?? error;
         }
       },
     }),

@@ -14,8 +14,9 @@ export function deadLetterRoutes(orchestrator: Orchestrator): AnyRoute[] {
       summary: "List dead letters, the newest first",
       query: deadQuery,
       answers: { 200: { description: "A page, with a cursor where there are more", schema: commandList } },
-      async handle({ c, query: { limit = 50, cursor, ...filter } }) {
-        return c.json(await attempted(400, orchestrator.deadLetters(filterOf(filter), { limit, cursor })));
+      async handle({ c, query }) {
+        const { limit = 50, cursor, ...filter } = query;
+        return c.json(await attempted(400, query, "", orchestrator.deadLetters(filterOf(filter), { limit, cursor })));
       },
     }),
     route({
@@ -42,7 +43,8 @@ export function deadLetterRoutes(orchestrator: Orchestrator): AnyRoute[] {
       async handle({ c, principal, body: { filter, dryRun = false, perSecond } }) {
         // At a pace it may take hours: it ends with its client, and what was retried by then stays so.
         const options = { by: principal.name, dryRun, perSecond, signal: c.req.raw.signal };
-        return c.json({ ...(await attempted(422, orchestrator.retryDeadLetters(filterOf(filter), options))), dryRun });
+        const retrying = orchestrator.retryDeadLetters(filterOf(filter), options);
+        return c.json({ ...(await attempted(422, filter, "filter", retrying)), dryRun });
       },
     }),
     route({
@@ -53,17 +55,17 @@ export function deadLetterRoutes(orchestrator: Orchestrator): AnyRoute[] {
       body: deadDrop,
       answers: { 200: { description: "How many it was; with dryRun, how many it would be", schema: bulkResult } },
       async handle({ c, principal, body: { filter, dryRun = false } }) {
-        const options = { by: principal.name, dryRun };
-        return c.json({ ...(await attempted(422, orchestrator.dropDeadLetters(filterOf(filter), options))), dryRun });
+        const dropping = orchestrator.dropDeadLetters(filterOf(filter), { by: principal.name, dryRun });
+        return c.json({ ...(await attempted(422, filter, "filter", dropping)), dryRun });
       },
     }),
   ];
 }
 
-async function attempted<Value>(status: 400 | 422, work: Promise<Value>): Promise<Value> {
+async function attempted<Value>(status: 400 | 422, sent: object, place: string, work: Promise<Value>): Promise<Value> {
   try {
     return await work;
   } catch (error) {
-    throw refused(error, "Cannot ", status) ?? error;
+    throw refused(error, "Cannot ", status, sent, place) ?? error;
   }
 }

@@ -1,24 +1,33 @@
 /** Events: publishing and appending, the log, streams, what became of one, and who subscribes. */
+import * as v from "valibot";
 import type { AnyEventContract, EventContract, NewEvent } from "../../src/define-event.ts";
-import { InvalidDataError } from "../../src/encode-event.ts";
+import { merged } from "../../src/encode-command.ts";
+import { encodeEvent, InvalidDataError } from "../../src/encode-event.ts";
 import type { Orchestrator } from "../../src/index.ts";
 import { maxBatchBytes } from "../../src/limits.ts";
 import { EventConflictError, StreamConflictError } from "../../src/publish.ts";
 import type { RecordedEvent } from "../../src/recorded-event.ts";
+import { requirePattern } from "../../src/topic.ts";
+import type { Issue } from "../../src/validate.ts";
+import type { Principal } from "./authorise.ts";
 import { follow, type OpenStreams, type StreamEvent } from "./event-stream.ts";
 import { idempotencyKey, keyedId } from "./idempotency.ts";
-import { layered } from "./incoming.ts";
+import { isRecord, issuesOfMetadata, layered } from "./incoming.ts";
 import { logFeedOf } from "./log-feed.ts";
-import { issuesAt, Problem, refused } from "./problem.ts";
-import { type AnyRoute, type Call, route } from "./route.ts";
+import { issuesAt, maxIssues, Problem, refused, under, unknownKeys } from "./problem.ts";
+import { type AnyRoute, issuesBy, route } from "./route.ts";
 import {
+  eventKeys,
   eventStatus,
   eventsQuery,
   idParams,
   logPage,
+  maxMany,
   type PublishedEvents,
+  page,
   published,
   publishedEvents,
+  publishingKeys,
   removal,
   removed,
   streamEvents,
@@ -27,6 +36,9 @@ import {
   subscriptionList,
   subscriptionParams,
 } from "./schemas.ts";
+import { readJson } from "./security.ts";
+
+type Callable = EventContract<string, any>;
 
 export function eventRoutes(
   orchestrator: Orchestrator,
@@ -42,12 +54,19 @@ export function eventRoutes(
       path: "/events",
       scope: "push",
       summary: "Publish events, or append them to a stream: all of them, or none",
-      body: publishedEvents,
-      maxBodyBytes: maxBatchBytes,
+      streamed: { "application/json": publishedEvents },
+      headers: ["Idempotency-Key"],
       answers: { 202: { description: "They are stored, and their deliveries queued", schema: published } },
-      async handle({ c, principal, body }) {
-        const events = await eventsOf(body, topics, principal, idempotencyKey(c));
-        const { stream, expectedVersion } = body;
+      async handle({ c, principal }) {
+        const key = idempotencyKey(c);
+        const given = await readJson(c, maxBatchBytes);
+        const issues = () => issuesIn(given, topics, principal);
+        const result = v.safeParse(publishedEvents, given);
+        if (!result.success || result.output.events.some(({ topic }) => !topics.has(topic))) {
+          throw new Problem(422, "invalid", { issues: await issues() });
+        }
+        const events = await eventsOf(result.output, topics, principal, key);
+        const { stream, expectedVersion } = result.output;
         try {
           if (stream === undefined) {
             const list = await orchestrator.publish(events);
@@ -55,7 +74,7 @@ export function eventRoutes(
           }
           return c.json(await orchestrator.append(stream, events, { expectedVersion }), 202);
         } catch (error) {
-          throw publishProblem(error, body) ?? error;
+          throw (await publishProblem(error, given, issues)) ?? error;
         }
       },
     }),
@@ -65,13 +84,17 @@ export function eventRoutes(
       scope: "read",
       summary: "Read the log from a position on; with Accept: text/event-stream follow it",
       query: eventsQuery,
+      headers: ["Last-Event-ID"],
       answers: {
         200: {
           description: "Events in the order of the log. As a stream: events `event`, whose ids are positions",
           schema: logPage,
+          also: { "text/event-stream": page },
         },
       },
-      async handle({ c, query: { after = 0, limit, topic = [] } }) {
+      async handle({ c, query }) {
+        const { after = 0, limit, topic = [] } = query;
+        requirePatterns(topic);
         try {
           if (!/text\/event-stream/i.test(c.req.header("accept") ?? "")) {
             return c.json(await orchestrator.readAll({ after, limit, ...(topic.length > 0 ? { topics: topic } : {}) }));
@@ -80,7 +103,7 @@ export function eventRoutes(
           const from = last !== undefined && /^\d{1,15}$/.test(last) ? Number(last) : after;
           return await follow(c, streams, async (signal) => oneByOne(await feed.follow(signal, from, topic)));
         } catch (error) {
-          throw refused(error, "Cannot read events", 400) ?? error;
+          throw refused(error, "Cannot read events", 400, query) ?? error;
         }
       },
     }),
@@ -127,11 +150,12 @@ export function eventRoutes(
       params: subscriptionParams,
       body: removal,
       answers: { 200: { description: "Whether there was one, and what was cancelled", schema: removed } },
-      async handle({ c, principal, params: { name }, body: { deliveries } }) {
+      async handle({ c, principal, params, body: { deliveries } }) {
+        const { name } = params;
         try {
           return c.json(await orchestrator.removeSubscription(name, { deliveries, by: principal.name }));
         } catch (error) {
-          throw refused(error, "Cannot remove subscription", 400) ?? error;
+          throw refused(error, "Cannot remove subscription", 400, params) ?? error;
         }
       },
     }),
@@ -141,16 +165,12 @@ export function eventRoutes(
 async function eventsOf(
   { events }: PublishedEvents,
   topics: ReadonlyMap<string, AnyEventContract>,
-  principal: Call["principal"],
+  principal: Principal,
   key: string | undefined,
 ): Promise<NewEvent[]> {
-  const issues = events.flatMap(({ topic }, place) =>
-    topics.has(topic) ? [] : [{ path: `events[${place}].topic`, message: "is not known here" }],
-  );
-  if (issues.length > 0) throw new Problem(422, "invalid", { issues: issues.slice(0, 100) });
   return await Promise.all(
     events.map(async ({ topic, data, metadata }, place) =>
-      (topics.get(topic) as EventContract<string, any>)(data, {
+      (topics.get(topic) as Callable)(data, {
         metadata: layered(metadata, principal),
         // Another place than any command's, so that one key may push and publish.
         id: key === undefined ? undefined : await keyedId(principal.name, `event ${key}`, place),
@@ -159,12 +179,46 @@ async function eventsOf(
   );
 }
 
-function publishProblem(error: unknown, body: PublishedEvents): Problem | undefined {
-  if (error instanceof InvalidDataError) {
-    // It does not say which one it was: of one topic that is refused the first is as good as any.
-    const place = body.events.findIndex(({ topic }) => topic === error.topic);
-    return new Problem(422, "invalid", { issues: issuesAt(`events[${place}].data`, error.issues, body.events) });
+/** Everything that is wrong with a body of events, by its place: the envelope, and each event's topic, data and metadata. */
+async function issuesIn(
+  given: unknown,
+  topics: ReadonlyMap<string, AnyEventContract>,
+  principal: Principal,
+): Promise<readonly Issue[]> {
+  const found = issuesBy(publishedEvents, given);
+  if (!isRecord(given)) return found;
+  const more = unknownKeys(given, publishingKeys);
+  const { events } = given;
+  const list: readonly unknown[] = Array.isArray(events) && events.length <= maxMany ? events : [];
+  for (const [place, event] of list.entries()) {
+    if (!isRecord(event)) continue;
+    const { topic, data, metadata } = event;
+    const contract = topics.get(topic as string);
+    const issues = unknownKeys(event, eventKeys);
+    if (contract !== undefined) issues.push(...(await dataIssues(contract as Callable, data)));
+    else if (typeof topic === "string") issues.push({ path: "topic", message: "is not known here" });
+    issues.push(...issuesOfMetadata(metadata, principal));
+    more.push(...issues.map(({ path, message }) => ({ path: under(`events[${place}]`, path), message })));
+    if (more.length >= maxIssues) break;
   }
+  return merged(found, more).slice(0, maxIssues);
+}
+
+async function dataIssues(contract: Callable, data: unknown): Promise<Issue[]> {
+  try {
+    await encodeEvent(contract(data));
+    return [];
+  } catch (error) {
+    if (!(error instanceof InvalidDataError)) throw error;
+    return issuesAt("data", error.issues, data);
+  }
+}
+
+async function publishProblem(
+  error: unknown,
+  sent: unknown,
+  issuesIn: () => Promise<readonly Issue[]>,
+): Promise<Problem | undefined> {
   if (error instanceof EventConflictError) {
     return new Problem(422, "key_reused", { detail: "Another topic or other data was sent with this key before" });
   }
@@ -172,7 +226,29 @@ function publishProblem(error: unknown, body: PublishedEvents): Problem | undefi
     const members = { currentVersion: error.currentVersion };
     return new Problem(409, "conflict", { detail: "The stream is at another version", members });
   }
-  return refused(error, "Cannot publish", 422) ?? refused(error, "Cannot append", 422);
+  const stream = isRecord(sent) && typeof sent.stream === "string" ? sent.stream : "";
+  const problem =
+    refused(error, "Cannot publish", 422, sent) ??
+    refused(error, `Cannot append to stream "${stream}"`, 422, sent) ??
+    refused(error, "Cannot append", 422, sent);
+  if (problem === undefined && !(error instanceof InvalidDataError)) return undefined;
+  // It stops at the first event that it refuses, and does not say which one that was.
+  const issues = await issuesIn();
+  return issues.length === 0 ? (problem ?? new Problem(422, "invalid")) : new Problem(422, "invalid", { issues });
+}
+
+/** @throws Problem that names every one that is none. */
+function requirePatterns(patterns: readonly string[]): void {
+  const issues = patterns.flatMap((pattern, index) => {
+    try {
+      requirePattern("Cannot read events", pattern);
+      return [];
+    } catch (error) {
+      const [, message = ""] = /pattern (must [^]*)$/.exec((error as Error).message) ?? [];
+      return issuesAt(patterns.length === 1 ? "topic" : `topic[${index}]`, [{ path: "", message }], pattern);
+    }
+  });
+  if (issues.length > 0) throw new Problem(400, "invalid", { issues });
 }
 
 async function* oneByOne(batches: AsyncIterator<readonly RecordedEvent[]>): AsyncGenerator<StreamEvent> {

@@ -32,7 +32,7 @@ export function healthRoutes(orchestrator: Orchestrator): AnyRoute[] {
       method: "GET",
       path: "/health/ready",
       scope: undefined,
-      summary: "Whether the database answers, too, and is migrated",
+      summary: "Whether the database answers a read of the commands, too, within 5 s",
       answers: { 200: { description: "It does", schema: health } },
       async handle({ c }) {
         if (!(await isReady())) throw later("The database does not answer, or is not migrated");

@@ -15,11 +15,12 @@ export function listRoutes(orchestrator: Orchestrator): AnyRoute[] {
       summary: "List commands: the live ones first, then the finished ones, the newest first",
       query: listQuery,
       answers: { 200: { description: "A page, with a cursor where there are more", schema: commandList } },
-      async handle({ c, query: { limit = usualPage, cursor, ...filter } }) {
+      async handle({ c, query }) {
+        const { limit = usualPage, cursor, ...filter } = query;
         try {
           return c.json(await orchestrator.list(filterOf(filter), { limit, cursor }));
         } catch (error) {
-          throw refused(error, "Cannot list commands", 400) ?? error;
+          throw refused(error, "Cannot list commands", 400, query) ?? error;
         }
       },
     }),
@@ -44,7 +45,7 @@ function bulk(act: "cancel" | "retry", summary: string, run: Act): AnyRoute {
       try {
         return c.json({ ...(await run(filterOf(filter), { by: principal.name, dryRun })), dryRun });
       } catch (error) {
-        throw refused(error, `Cannot ${act}`, 422) ?? error;
+        throw refused(error, `Cannot ${act}`, 422, filter, "filter") ?? error;
       }
     },
   });

@@ -93,9 +93,19 @@ async function describe(
     };
   });
   document.components = { ...document.components, schemas };
-  const body: Part | undefined = document.paths["/commands"]?.post?.requestBody?.content?.["application/json"];
-  if (body && commands.length > 0) body.schema = { allOf: [body.schema, { anyOf: commands }] };
+  if (commands.length > 0) {
+    const one = { anyOf: commands };
+    narrow(document, "/commands", "application/json", one);
+    narrow(document, "/commands/batch", "application/x-ndjson", one);
+    narrow(document, "/commands/batch", "application/json", { items: one });
+  }
   return document;
+}
+
+/** Makes the body of a route what another schema takes, too. */
+function narrow(document: Part, path: string, media: string, schema: object): void {
+  const body: Part | undefined = document.paths[path]?.post?.requestBody?.content?.[media];
+  if (body) body.schema = { allOf: [body.schema, schema] };
 }
 
 function schemaOf(

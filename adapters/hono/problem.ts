@@ -9,7 +9,7 @@ import { DatabaseUnresponsiveError, sqlState } from "../../src/database.ts";
 import { InvalidInputError } from "../../src/encode-command.ts";
 import { CommandConflictError } from "../../src/push.ts";
 import { uuidv7 } from "../../src/uuid.ts";
-import type { Issue } from "../../src/validate.ts";
+import { formatPath, type Issue } from "../../src/validate.ts";
 import { StoppedError, UnknownCommandError } from "../../src/wait-errors.ts";
 
 /** What kinds of problems there are; the `type` of a document is `urn:orchestratum:problem:` and one of these. */
@@ -97,12 +97,21 @@ export function foreseen(error: unknown, place: string = "input", sent?: unknown
 
 /**
  * What the library refuses at the call, as against what fails in it: its messages begin with the attempt. 422 where what
- * it refuses was in a body.
+ * it refuses was in a body. `sent` is what was in the request, which is not told back, and `place` where that stood.
  */
-export function refused(error: unknown, attempt: string, status: 400 | 422): Problem | undefined {
+export function refused(
+  error: unknown,
+  attempt: string,
+  status: 400 | 422,
+  sent: unknown,
+  place: string = "",
+): Problem | undefined {
   if (!(error instanceof TypeError || error instanceof RangeError)) return undefined;
   if (!error.message.startsWith(attempt)) return undefined;
-  return new Problem(status, "invalid", { detail: withoutValues(error.message) });
+  // "Cannot list commands: cursor must be …": most messages name the field.
+  const [, path = "", message = error.message] =
+    /^[^:]*: (?:filter\.)?(\w+) (must [^]*)$/.exec(error.message.slice(attempt.length)) ?? [];
+  return new Problem(status, "invalid", { issues: issuesAt(place, [{ path, message }], sent) });
 }
 
 /** What to answer for an error, whatever it is. Those that nobody foresaw are reported. */
@@ -141,21 +150,36 @@ export function later(detail: string, seconds: number = 1, members: Readonly<Rec
 
 /** Issues under the place where the value stood. `sent` is that value, which no message may quote. */
 export function issuesAt(place: string, issues: readonly Issue[], sent: unknown): Issue[] {
+  if (issues.length === 0) return [];
   // A schema may have changed a value before it refused it: by case and by the space around it.
   const leaves = leavesOf(sent);
   return issues.map(({ path, message }) => {
     const told = withoutValues(message);
     return {
-      path: cut(path === "" || path.startsWith("[") || place === "" ? `${place}${path}` : `${place}.${path}`),
-      message: leaves.some((leaf) => told.toLowerCase().includes(leaf)) ? "is refused by its schema" : told,
+      path: cut(under(place, path)),
+      message: leaves.some((leaf) => told.toLowerCase().includes(leaf)) ? "is refused" : told,
     };
   });
 }
 
+/** A path under a place: `input` and `a` are `input.a`, `input` and `[0]` are `input[0]`. */
+export function under(place: string, path: string): string {
+  return path === "" || path.startsWith("[") || place === "" ? `${place}${path}` : `${place}.${path}`;
+}
+
+/** Issues for what is not among the keys that something may have. */
+export function unknownKeys(given: object, known: readonly string[]): Issue[] {
+  const unknown = Object.keys(given).filter((key) => !known.includes(key));
+  return unknown.slice(0, maxIssues).map((key) => ({ path: cut(formatPath([key])), message: "is not known here" }));
+}
+
+/** Of one problem document. */
+export const maxIssues = 100;
+
 /**
  * A message without the value that it ends with: valibot's "but received …" and "Received …", arktype's "(was …)", yup's
  * "but the final value was", Effect's "actual …", this library's "got …". Each of them cuts from the first place that it
- * finds: values are long, and whoever sent them chose what stands in them.
+ * finds, up to the end: values are long, and whoever sent them chose what stands in them.
  */
 export function withoutValues(message: string): string {
   return cut(
@@ -165,7 +189,7 @@ export function withoutValues(message: string): string {
       .replace(/ \(was [^]*$/, "")
       .replace(/,? but the final value was[^]*$/, "")
       .replace(/, actual [^]*$/, "")
-      .replace(/, got [^]*?(?=: pass |$)/, ""),
+      .replace(/, got [^]*$/, ""),
   );
 }
 

@@ -25,7 +25,7 @@ export function processRoutes(
           if (signed === undefined) return c.json(await tick());
           return c.body(await signed.answer(c, tick), 200, { "Content-Type": "application/json" });
         } catch (error) {
-          throw refused(error, "Cannot tick", 422) ?? error;
+          throw refused(error, "Cannot tick", 422, body) ?? error;
         }
       },
     }),
@@ -37,6 +37,7 @@ export function processRoutes(
         path: "/execute",
         // Its own guard: the signature of who calls, over the bytes of the body.
         scope: undefined,
+        wantsSignature: true,
         summary: "Execute a command that is called by signature (Standard Webhooks)",
         streamed: { "application/json": anyJson },
         answers: { 200: { description: "The outcome, with what is to follow", schema: anyJson } },

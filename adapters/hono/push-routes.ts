@@ -1,22 +1,18 @@
 /** Putting commands in: one, a list that is accepted as a whole, or lines without end, each for itself. */
 import * as v from "valibot";
-import { encodeCommand } from "../../src/encode-command.ts";
-import { type Command, InvalidInputError, type Orchestrator, type Pushed } from "../../src/index.ts";
+import type { Command, Orchestrator, Pushed } from "../../src/index.ts";
 import { maxBatchBytes, maxInputBytes, maxMetadataBytes } from "../../src/limits.ts";
 import type { Issue } from "../../src/validate.ts";
 import { idempotencyKey } from "./idempotency.ts";
-import { createIncoming, type Incoming, pushProblem, type Sender } from "./incoming.ts";
+import { createIncoming, type Incoming, type Sender } from "./incoming.ts";
 import { type Line, lineStream, linesOf } from "./ndjson.ts";
-import { issuesAt, Problem, problemOf } from "./problem.ts";
+import { foreseen, maxIssues, Problem, problemOf, refused, under } from "./problem.ts";
 import { type AnyRoute, type Call, invalid, route } from "./route.ts";
-import { accepted, acceptedMany, answerLine, type PushedCommand, pushedCommand, pushedCommands } from "./schemas.ts";
-import { readBody } from "./security.ts";
+import { accepted, acceptedMany, answerLine, counted, pushedCommand, pushedCommands } from "./schemas.ts";
+import { parseJson, readJson } from "./security.ts";
 
 /** A command with its input, its metadata and its options. JSON may write a character in six. */
 export const maxCommandBytes: number = maxInputBytes + maxMetadataBytes + 8 * 1024;
-
-/** Of one problem document. */
-const maxIssues = 100;
 
 const json = "application/json";
 const lines = "application/x-ndjson";
@@ -29,20 +25,28 @@ export function pushRoutes(orchestrator: Orchestrator): AnyRoute[] {
       path: "/commands",
       scope: "push",
       summary: "Push a command",
-      body: pushedCommand,
-      maxBodyBytes: maxCommandBytes,
+      streamed: { [json]: pushedCommand },
+      headers: ["Idempotency-Key"],
       answers: {
-        202: { description: "It is in the queue. Location and status are relative addresses", schema: accepted },
+        202: {
+          description: "It is in the queue. Location and status are relative addresses",
+          schema: accepted,
+          headers: ["Location"],
+        },
       },
-      async handle({ c, principal, body }) {
+      async handle({ c, principal }) {
         const sender = { principal, key: idempotencyKey(c) };
+        const given = await readJson(c, maxCommandBytes);
+        const issues = () => incoming.issues(given, sender);
+        const command = await incoming.command(given, sender, 0);
+        if (command === undefined) throw await invalidBy(issues);
         try {
-          const { id } = await orchestrator.push(await incoming.command(body, sender, 0));
+          const { id } = await orchestrator.push(command);
           // Relative to this address, wherever the router is mounted and whatever a proxy makes of its path.
           const status = `commands/${id}`;
           return c.json({ id, status }, 202, { Location: status });
         } catch (error) {
-          throw pushProblem(error, "input", body.input) ?? error;
+          throw (await pushProblem(error, given, issues)) ?? error;
         }
       },
     }),
@@ -52,6 +56,7 @@ export function pushRoutes(orchestrator: Orchestrator): AnyRoute[] {
       scope: "push",
       summary: "Push many commands: a list as a whole, or NDJSON line by line",
       streamed: { [json]: pushedCommands, [lines]: pushedCommand },
+      headers: ["Idempotency-Key"],
       answers: {
         200: {
           description: "An answer for each line, in their order, and a last one that counts",
@@ -77,51 +82,50 @@ async function pushList(
   { c }: Call,
   sender: Sender,
 ): Promise<Response> {
-  const given = parsed(await readBody(c, maxBatchBytes));
-  const result = v.safeParse(pushedCommands, given);
+  const given = await readJson(c, maxBatchBytes);
+  const result = v.safeParse(counted, given);
   if (!result.success) throw invalid("", 422, result.issues, given);
-  const bodies = result.output;
-  const issues: Issue[] = [];
-  const commands: Command[] = [];
-  for (const [place, body] of bodies.entries()) {
-    try {
-      commands.push(await incoming.command(body, sender, place));
-    } catch (error) {
-      if (!(error instanceof Problem)) throw error;
-      for (const { path, message } of error.options.issues ?? []) issues.push({ path: `[${place}].${path}`, message });
-    }
-  }
-  if (issues.length > 0) throw new Problem(422, "invalid", { issues: issues.slice(0, maxIssues) });
+  const list = result.output;
+  const issues = () => issuesOf(list, incoming, sender);
+  const commands = await Promise.all(list.map((one, place) => incoming.command(one, sender, place)));
+  if (!commands.every((command) => command !== undefined)) throw await invalidBy(issues);
   try {
     const pushed = await orchestrator.push(commands);
     return c.json({ commands: pushed.map(({ id }) => ({ id, status: id as string })) }, 202);
   } catch (error) {
-    if (error instanceof InvalidInputError) throw await allInvalid(commands, bodies);
-    throw pushProblem(error, "", bodies) ?? error;
+    throw (await pushProblem(error, list, issues)) ?? error;
   }
 }
 
-/** The push stops at the first one that is refused, and does not say which one it was: so each is looked at for itself. */
-async function allInvalid(commands: readonly Command[], bodies: readonly PushedCommand[]): Promise<Problem> {
+/** What is wrong with each of a list. */
+async function issuesOf(list: readonly unknown[], incoming: Incoming, sender: Sender): Promise<Issue[]> {
   const issues: Issue[] = [];
-  for (const [place, command] of commands.entries()) {
-    try {
-      await encodeCommand(command);
-    } catch (error) {
-      if (!(error instanceof InvalidInputError)) throw error;
-      issues.push(...issuesAt(`[${place}].input`, error.issues, bodies[place]?.input));
+  for (const [place, one] of list.entries()) {
+    for (const { path, message } of await incoming.issues(one, sender)) {
+      issues.push({ path: under(`[${place}]`, path), message });
     }
     if (issues.length >= maxIssues) break;
   }
-  return new Problem(422, "invalid", { issues: issues.slice(0, maxIssues) });
+  return issues;
 }
 
-function parsed(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    throw new Problem(400, "malformed", { detail: "The body is not JSON" });
-  }
+/** What is wrong with a push that was refused, all of it where it is invalid; undefined where that is nothing foreseen. */
+async function pushProblem(
+  error: unknown,
+  sent: unknown,
+  issuesOf: () => Promise<readonly Issue[]>,
+): Promise<Problem | undefined> {
+  const problem = foreseen(error, "", sent) ?? refused(error, "Cannot push", 422, sent);
+  return problem?.kind === "invalid" ? await invalidBy(issuesOf, problem) : problem;
+}
+
+/** The push stops at the first thing that it refuses, and does not say of which command: so each is looked at for itself. */
+async function invalidBy(
+  issuesOf: () => Promise<readonly Issue[]>,
+  otherwise: Problem = new Problem(422, "invalid"),
+): Promise<Problem> {
+  const issues = (await issuesOf()).slice(0, maxIssues);
+  return issues.length === 0 ? otherwise : new Problem(422, "invalid", { issues });
 }
 
 function pushLines(orchestrator: Orchestrator, incoming: Incoming, { c }: Call, sender: Sender): Response {
@@ -134,7 +138,7 @@ function pushLines(orchestrator: Orchestrator, incoming: Incoming, { c }: Call, 
       let next = 0;
       return items.map((item) => (item instanceof Problem ? item : (pushed[next++] as Pushed)));
     } catch (error) {
-      if (pushProblem(error, "", undefined) === undefined) throw error;
+      if ((foreseen(error) ?? refused(error, "Cannot push", 422, undefined)) === undefined) throw error;
       // One of them is refused, and with it the whole statement: each is tried for itself.
       return await Promise.all(items.map(pushAlone));
     }
@@ -142,10 +146,11 @@ function pushLines(orchestrator: Orchestrator, incoming: Incoming, { c }: Call, 
 
   async function pushAlone(item: Item | Problem): Promise<Pushed | Problem> {
     if (item instanceof Problem) return item;
+    const { command, given } = item;
     try {
-      return await orchestrator.push(item.command);
+      return await orchestrator.push(command);
     } catch (error) {
-      const problem = pushProblem(error, "input", item.input);
+      const problem = await pushProblem(error, given, () => incoming.issues(given, sender));
       if (problem === undefined) throw error;
       return problem;
     }
@@ -154,10 +159,9 @@ function pushLines(orchestrator: Orchestrator, incoming: Incoming, { c }: Call, 
   async function read({ line, text }: Line): Promise<Item | Problem> {
     if (text instanceof Problem) return text;
     try {
-      const given = parsed(text);
-      const result = v.safeParse(pushedCommand, given);
-      if (!result.success) return invalid("", 422, result.issues, given);
-      return { command: await incoming.command(result.output, sender, line), input: result.output.input };
+      const given = parseJson(text);
+      const command = await incoming.command(given, sender, line);
+      return command === undefined ? await invalidBy(() => incoming.issues(given, sender)) : { command, given };
     } catch (error) {
       if (error instanceof Problem) return error;
       throw error;
@@ -195,5 +199,6 @@ function pushLines(orchestrator: Orchestrator, incoming: Incoming, { c }: Call, 
 
 interface Item {
   readonly command: Command;
-  readonly input: unknown;
+  /** What the line said. */
+  readonly given: unknown;
 }

@@ -4,11 +4,19 @@
  */
 import { type Context, Hono, type MiddlewareHandler } from "hono";
 import { describeRoute, resolver, validator } from "hono-openapi";
-import type * as v from "valibot";
+import * as v from "valibot";
 import type { Orchestrator } from "../../src/index.ts";
 import { formatPath, type Issue } from "../../src/validate.ts";
 import type { Principal, Scope } from "./authorise.ts";
-import { answerProblem, issuesAt, Problem, problemOf } from "./problem.ts";
+import {
+  problemHeaders,
+  type RequestHeader,
+  type ResponseHeader,
+  requestHeaders,
+  responseHeaders,
+  signatureHeaders,
+} from "./headers.ts";
+import { answerProblem, issuesAt, maxIssues, Problem, problemOf } from "./problem.ts";
 import { problemDocument } from "./schemas.ts";
 import {
   dataHeaders,
@@ -40,6 +48,10 @@ export interface Answer {
   readonly schema?: Schema;
   /** @default "application/json" */
   readonly media?: string;
+  /** Other media types that it is answered in where the request accepts them. @default none */
+  readonly also?: Readonly<Record<string, Schema>>;
+  /** @default none */
+  readonly headers?: readonly ResponseHeader[];
 }
 
 /** A body that the handler reads for itself, by media type. */
@@ -53,8 +65,10 @@ export interface Route<
   readonly method: "GET" | "POST" | "DELETE";
   /** As hono writes it: `/commands/:id`. */
   readonly path: string;
-  /** Undefined: anybody may ask, since it says nothing. */
+  /** Undefined: anybody may ask, since it says nothing; or its handler wants a signature. */
   readonly scope: Scope | undefined;
+  /** Whether its handler wants a signature by Standard Webhooks. @default false */
+  readonly wantsSignature?: boolean;
   /** Whether a request is signed, which lets it in without a token. @throws Problem where it is badly signed. */
   readonly isSigned?: ((c: Context<Env>, maxBodyBytes: number) => Promise<boolean>) | undefined;
   readonly summary: string;
@@ -63,6 +77,8 @@ export interface Route<
   readonly body?: Body;
   /** In place of `body`. */
   readonly streamed?: Streamed;
+  /** The headers that it hears. @default none */
+  readonly headers?: readonly RequestHeader[];
   /** @default 16 KiB */
   readonly maxBodyBytes?: number;
   readonly answers: Readonly<Record<number, Answer>>;
@@ -180,35 +196,65 @@ export function invalid(
   found: NonNullable<Validation["error"]>,
   sent: unknown,
 ): Problem {
-  const issues: Issue[] = found.slice(0, 100).map(({ path = [], message }) => ({
+  return new Problem(status, "invalid", { issues: issuesFound(place, found, sent) });
+}
+
+function issuesFound(place: string, found: NonNullable<Validation["error"]>, sent: unknown): Issue[] {
+  const issues: Issue[] = found.slice(0, maxIssues).map(({ path = [], message }) => ({
     path: formatPath(path.map((key) => (isSegment(key) ? key.key : (key as PropertyKey)))),
     message,
   }));
-  return new Problem(status, "invalid", { issues: issuesAt(place, issues, sent) });
+  return issuesAt(place, issues, sent);
+}
+
+/** What a schema finds in a body, without what was sent. Empty: nothing. */
+export function issuesBy(schema: v.GenericSchema, sent: unknown): Issue[] {
+  return issuesFound("", v.safeParse(schema, sent).issues ?? [], sent);
 }
 
 const isSegment = (key: unknown): key is { readonly key: PropertyKey } => typeof key === "object" && key !== null;
 
 /** What hono-openapi makes the document of. */
-function describe({ summary, scope, isSigned, answers, page, streamed, path }: AnyRoute): MiddlewareHandler {
+function describe(one: AnyRoute): MiddlewareHandler {
+  const { summary, scope, isSigned, wantsSignature, answers, page, streamed, path, headers = [] } = one;
   const [, tag = ""] = path.split("/");
+  const heard = [...headers, ...(isSigned || wantsSignature ? signatureHeaders : [])];
+  const signature = isSigned || wantsSignature ? [{ signature: [] }] : [];
   return describeRoute({
     summary,
     tags: [tag.split(".")[0] as string],
     ...(page ? { hide: true } : {}),
-    security: scope === undefined ? [] : [{ bearer: [] }, ...(isSigned ? [{ signature: [] }] : [])],
+    security: scope === undefined ? signature : [{ bearer: [] }, ...signature],
     ...(scope === undefined ? {} : { "x-scope": scope }),
+    ...(heard.length > 0
+      ? {
+          parameters: heard.map((name) => ({
+            ...{ in: "header", name, ...requestHeaders[name] },
+            required: wantsSignature === true && signatureHeaders.includes(name),
+          })),
+        }
+      : {}),
     ...(streamed ? { requestBody: { required: true, content: contentOf(streamed) } } : {}),
     responses: {
-      ...Object.fromEntries(
-        Object.entries(answers).map(([status, { description, schema, media = "application/json" }]) => [
-          status,
-          schema ? { description, content: contentOf({ [media]: schema }) } : { description },
-        ]),
-      ),
-      default: { description: "A problem", content: contentOf({ "application/problem+json": problemDocument }) },
+      ...Object.fromEntries(Object.entries(answers).map(([status, answer]) => [status, describedAnswer(answer)])),
+      default: describedAnswer({
+        description: "A problem",
+        schema: problemDocument,
+        media: "application/problem+json",
+        headers: problemHeaders,
+      }),
     },
   } as Parameters<typeof describeRoute>[0]);
+}
+
+function describedAnswer({ description, schema, media = "application/json", also = {}, headers = [] }: Answer): object {
+  return {
+    description,
+    ...(headers.length > 0
+      ? { headers: Object.fromEntries(headers.map((name) => [name, responseHeaders[name]])) }
+      : {}),
+    ...(schema ? { content: contentOf({ [media]: schema, ...also }) } : {}),
+  };
 }
 
 function contentOf(schemas: Readonly<Record<string, Schema>>): Record<string, { schema: ReturnType<typeof resolver> }> {

@@ -11,6 +11,7 @@ import {
   maxPriority,
   maxQueueLength,
   maxRetries,
+  maxTime,
   maxTimeoutMs,
   maxTopicLength,
   maxVersion,
@@ -62,6 +63,13 @@ const metadata = v.pipe(
   v.description("An object. What travels along the chain; its actor is who sends the request."),
 );
 
+/** When a command may be due, as the library has it. */
+const dueTime = v.pipe(
+  time,
+  v.check((given) => isDueTime(Date.parse(given)), "must lie between 1970-01-01 and 9999-12-31"),
+);
+const isDueTime = (at: number): boolean => at >= 0 && at <= maxTime.getTime();
+
 const envelope = {
   /** Of a contract that the server knows. */
   name,
@@ -69,7 +77,7 @@ const envelope = {
   version: v.optional(whole(1, maxVersion)),
   queue: v.optional(queue),
   priority: v.optional(whole(0, maxPriority)),
-  runAt: v.optional(time),
+  runAt: v.optional(dueTime),
   delayMs: v.optional(v.pipe(v.number(), v.minValue(0), v.maxValue(maxDelayMs))),
   timeoutMs: v.optional(whole(1, maxTimeoutMs)),
   retries: v.optional(whole(0, maxRetries)),
@@ -92,12 +100,27 @@ export interface PushedCommand {
 
 export const pushedCommand: v.GenericSchema<unknown, PushedCommand> = v.pipe(
   v.strictObject(envelope),
-  v.check((given) => given.runAt === undefined || given.delayMs === undefined, "must not have both runAt and delayMs"),
+  // Also where something else is wrong.
+  v.partialCheck(
+    [["runAt"], ["delayMs"]],
+    (given) => given.runAt === undefined || given.delayMs === undefined,
+    "must not have both runAt and delayMs",
+  ),
 ) as never;
 
+/** What a pushed command may have. */
+export const commandKeys: readonly string[] = Object.keys(envelope);
+
+/** Most commands of a list, and most events. */
+export const maxMany = 1_000;
+
 /** Counted before anything in it is looked at: millions of elements would be an issue each. */
-const many = (one: v.GenericSchema<any, any>) =>
-  v.pipe(v.array(v.unknown()), v.minLength(1), v.maxLength(1_000), v.array(one));
+export const counted: v.GenericSchema<unknown, unknown[]> = v.pipe(
+  v.array(v.unknown()),
+  v.minLength(1),
+  v.maxLength(maxMany),
+);
+const many = (one: v.GenericSchema<any, any>) => v.pipe(counted, v.array(one));
 
 export const pushedCommands: v.GenericSchema<unknown, PushedCommand[]> = many(pushedCommand) as never;
 
@@ -327,7 +350,15 @@ export const stats: Any = v.object({
   until: v.optional(time),
   queues: v.array(v.object({ queue: v.string(), ...figures })),
   names: v.array(v.object({ name: v.string(), ...figures })),
-  workers: v.array(v.object({ worker: v.string(), running: count, ...ended, meanExecutionMs: v.optional(v.number()) })),
+  workers: v.array(
+    v.object({
+      worker: v.string(),
+      running: count,
+      ...ended,
+      waiting: v.optional(durations),
+      execution: v.optional(durations),
+    }),
+  ),
 });
 
 export interface TickBody {
@@ -365,13 +396,21 @@ export interface PublishedEvents {
   readonly expectedVersion?: number | undefined;
 }
 
+const event = { topic, data: v.optional(v.unknown()), metadata: v.optional(metadata) };
+const publishing = {
+  events: many(v.strictObject(event)),
+  stream: v.optional(topic),
+  expectedVersion: v.optional(whole(0, 2 ** 31 - 1)),
+};
+
+/** What a body of events may have, and each of the events. */
+export const publishingKeys: readonly string[] = Object.keys(publishing);
+export const eventKeys: readonly string[] = Object.keys(event);
+
 export const publishedEvents: v.GenericSchema<unknown, PublishedEvents> = v.pipe(
-  v.strictObject({
-    events: many(v.strictObject({ topic, data: v.optional(v.unknown()), metadata: v.optional(metadata) })),
-    stream: v.optional(topic),
-    expectedVersion: v.optional(whole(0, 2 ** 31 - 1)),
-  }),
-  v.check(
+  v.strictObject(publishing),
+  v.partialCheck(
+    [["stream"], ["expectedVersion"]],
     (given) => given.stream !== undefined || given.expectedVersion === undefined,
     "wants a stream with expectedVersion",
   ),
@@ -420,6 +459,7 @@ export const eventStatus: Any = v.object({
   status: v.picklist(["published", "partially_handled", "handled", "failed"]),
   event: recorded,
   deliveries: v.array(v.looseObject({ subscription: v.string(), commandId: uuid, status })),
+  isComplete: v.boolean(),
 });
 
 export const subscriptionParams: v.GenericSchema<unknown, { readonly name: string }> = v.object({

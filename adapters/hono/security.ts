@@ -149,6 +149,20 @@ export async function readBody(c: Context, maxBytes: number): Promise<string> {
   return decodeUtf8(await readBytes(c, maxBytes));
 }
 
+/** The whole body as JSON. */
+export async function readJson(c: Context, maxBytes: number): Promise<unknown> {
+  return parseJson(await readBody(c, maxBytes));
+}
+
+/** @throws Problem for a text that is no JSON. */
+export function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new Problem(400, "malformed", { detail: "The body is not JSON" });
+  }
+}
+
 /** The whole body, up to a limit, whatever its headers say of its length. */
 export async function readBytes(c: Context, maxBytes: number): Promise<Uint8Array<ArrayBuffer>> {
   const tooLarge = () =>

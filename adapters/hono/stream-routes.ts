@@ -22,6 +22,7 @@ export function streamRoutes(orchestrator: Orchestrator, streams: OpenStreams): 
       scope: "read",
       summary: "Status and progress of a command until it has ended, as Server-Sent Events",
       params: idParams,
+      headers: ["Last-Event-ID"],
       answers: {
         200: { description: "Events `status`: the present one first, then each that is new", schema: page, media },
         204: { description: "Last-Event-ID is that of the end: there is nothing more to come" },
@@ -42,6 +43,7 @@ export function streamRoutes(orchestrator: Orchestrator, streams: OpenStreams): 
       scope: "read",
       summary: "What ends, as Server-Sent Events. After a break some come twice: drop them by their ids and times",
       query: sinceQuery,
+      headers: ["Last-Event-ID"],
       answers: {
         200: {
           description: "Events `ended`, in the order of their ends; `skipped`: there were too many",

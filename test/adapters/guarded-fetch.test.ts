@@ -1,10 +1,19 @@
 /** Where a call may go: over real sockets on 127.0.0.1, which is as private as an address can be. */
+import { execFile } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type RequestListener, type Server } from "node:http";
+import { createServer as createSecureServer } from "node:https";
 import { type AddressInfo, createServer as createTcpServer, type Socket } from "node:net";
-import { afterAll, describe, expect, test } from "vitest";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { TLSSocket } from "node:tls";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { AddressRefusedError, type GuardedFetchOptions, guardedFetch } from "../../adapters/guarded-fetch.ts";
 import { isPublicAddress, isWithin, rangeOf } from "../../adapters/public-address.ts";
 import type { Fetch } from "../../src/index.ts";
+import { type Authority, createAuthority } from "../certificates.ts";
 
 const servers: { close(): unknown }[] = [];
 afterAll(() => Promise.all(servers.map((server) => server.close())));
@@ -215,6 +224,23 @@ describe("guardedFetch()", () => {
     await refusal(`http://127.0.0.1:${closed}/`, { allow: ["127.0.0.1"] }).toMatchObject({ code: "ECONNREFUSED" });
   });
 
+  test("what one address has taken is never sent to the next", async () => {
+    const taken: string[] = [];
+    const first = createServer((request) => {
+      taken.push("first");
+      request.resume().on("end", () => request.socket.resetAndDestroy());
+    });
+    const port = await listening(first);
+    const second = createServer((_, response) => (taken.push("second"), response.end()));
+    await new Promise<void>((resolve) => second.listen(port, "127.0.0.2", resolve));
+    servers.push(second);
+    const resolve = async () => ["127.0.0.1", "127.0.0.2"];
+    await refusal(`http://two.example:${port}/`, { allow: ["127.0.0.0/8"], resolve }).toMatchObject({
+      code: "ECONNRESET",
+    });
+    expect(taken).toEqual(["first"]);
+  });
+
   test("ends with its signal, and where nobody answers the connection in time", async () => {
     let hasReached = (): void => {};
     const reached = new Promise<void>((resolve) => {
@@ -296,6 +322,63 @@ describe("guardedFetch()", () => {
       await expect.poll(() => open, { timeout: 5_000 }).toBe(0);
     }
   }, 40_000);
+
+  describe("over TLS", () => {
+    let folder: string;
+    let trusted: Authority;
+    beforeAll(async () => {
+      folder = mkdtempSync(join(tmpdir(), "orchestratum-guarded-"));
+      trusted = await createAuthority();
+      writeFileSync(join(folder, "ca.pem"), trusted.certificate);
+    });
+    afterAll(() => rmSync(folder, { recursive: true }));
+
+    /** A server with a certificate for these names, and what reached it. */
+    async function secure(authority: Authority, names: readonly string[]) {
+      const reached: unknown[] = [];
+      const { key, certificate } = await authority.issue(names);
+      const server = createSecureServer({ key, cert: certificate }, (request, response) => {
+        reached.push(request.headers.host, (request.socket as TLSSocket).servername);
+        let body = "";
+        request.on("data", (chunk) => (body += chunk)).on("end", () => (reached.push(body), response.end("here")));
+      });
+      return { port: await listening(server), reached };
+    }
+
+    /** What a process answers that trusts the one authority. */
+    async function called(url: string, address = "127.0.0.1"): Promise<any> {
+      const program = fileURLToPath(new URL("guarded-fetch-process.ts", import.meta.url));
+      const { stdout } = await promisify(execFile)(process.execPath, ["--import", "tsx", program, url, address], {
+        env: { ...process.env, NODE_EXTRA_CA_CERTS: join(folder, "ca.pem") },
+      });
+      return JSON.parse(stdout);
+    }
+
+    test("reaches a name at the address that was checked, by the certificate of the name", async () => {
+      const { port, reached } = await secure(trusted, ["jobs.example"]);
+      expect(await called(`https://jobs.example:${port}/`)).toEqual({ status: 200, text: "here" });
+      expect(reached).toEqual([`jobs.example:${port}`, "jobs.example", "what is sent"]);
+      const byAddress = await secure(trusted, ["127.0.0.1"]);
+      expect(await called(`https://127.0.0.1:${byAddress.port}/`)).toEqual({ status: 200, text: "here" });
+    }, 60_000);
+
+    test("sends nothing to who has the certificate of another name, of a name for an address, or of nobody known", async () => {
+      const stranger = await createAuthority();
+      const { port, reached } = await secure(trusted, ["jobs.example"]);
+      const unknown = await secure(stranger, ["jobs.example"]);
+      const refused = await Promise.all([
+        called(`https://evil.example:${port}/`),
+        called(`https://127.0.0.1:${port}/`),
+        called(`https://jobs.example:${unknown.port}/`),
+      ]);
+      expect(refused.map(({ code, status }) => code ?? status)).toEqual([
+        "ERR_TLS_CERT_ALTNAME_INVALID",
+        "ERR_TLS_CERT_ALTNAME_INVALID",
+        expect.stringMatching(/^(?:UNABLE_TO_VERIFY|SELF_SIGNED|UNABLE_TO_GET)/),
+      ]);
+      expect([...reached, ...unknown.reached]).toEqual([]);
+    }, 60_000);
+  });
 
   test("refuses options out of their limits", () => {
     expect(() => guardedFetch({ allow: ["everything"] })).toThrow(TypeError);

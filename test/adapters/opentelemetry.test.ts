@@ -246,6 +246,32 @@ describe.each(Object.entries(grounds))("openTelemetry() on %s", (_, open) => {
     });
     expect(executed?.status.code).toBe(SpanStatusCode.UNSET);
 
+    // What the attempt pushed committed with its outcome, at the end of the attempt.
+    const [pushed] = await near.finished("push");
+    expect([traceOf(pushed), parentOf(pushed), pushed?.kind]).toEqual([
+      traceOf(executed),
+      idOf(executed),
+      SpanKind.PRODUCER,
+    ]);
+    expect(pushed?.attributes).toEqual({
+      "messaging.system.name": "orchestratum",
+      "messaging.operation.name": "push",
+      "messaging.operation.type": "send",
+      "messaging.destination.name": `${queue}b`,
+      "messaging.batch.message_count": 2,
+    });
+    expect([pushed?.startTime, pushed?.endTime]).toEqual([executed?.endTime, executed?.endTime]);
+    const sent = (await near.metric("messaging.client.sent.messages")).map(({ attributes, value }) => [
+      attributes["messaging.operation.name"],
+      attributes["orchestratum.command.name"],
+      attributes["messaging.destination.name"],
+      value,
+    ]);
+    expect(sent.toSorted()).toEqual([
+      ["push", "second", `${queue}b`, 1],
+      ["push", "third", `${queue}b`, 1],
+    ]);
+
     // A claim is a trace of its own, which links to what it leased.
     const [claim] = await near.finished(`claim ${queue}`);
     expect(claim?.kind).toBe(SpanKind.CLIENT);
@@ -301,6 +327,15 @@ describe.each(Object.entries(grounds))("openTelemetry() on %s", (_, open) => {
     const retries = await near.finished(`retry ${confirm}`, 3);
     const [executed] = await near.finished("execute place");
     const [followed] = await near.finished(`deliver ${track}`);
+    const [publishedBy] = await near.finished(`publish ${topic}.shipped`);
+    expect(parentOf(publishedBy)).toBe(idOf(executed));
+    expect(publishedBy?.attributes).toEqual({
+      "messaging.system.name": "orchestratum",
+      "messaging.operation.name": "publish",
+      "messaging.operation.type": "send",
+      "messaging.destination.name": `${topic}.shipped`,
+      "orchestratum.topic": `${topic}.shipped`,
+    });
     const all = [request, publish, append, push, ...delivered, ...retries, executed, followed];
     expect(new Set(all.map(traceOf)).size).toBe(1);
     expect([publish, append, push].map(parentOf)).toEqual([idOf(request), idOf(request), idOf(request)]);
@@ -627,9 +662,15 @@ describe.each(Object.entries(grounds))("openTelemetry() on %s", (_, open) => {
     });
     expect(await of("messaging.client.sent.messages", "messaging.operation.name")).toEqual({ push: 5 });
     expect(await of("messaging.client.consumed.messages", "messaging.operation.name")).toEqual({ claim: 6 });
-    expect((await of("messaging.client.operation.duration", "messaging.operation.name")).push).toBe(2);
     const [sizes] = await here.metric("orchestratum.claim.size");
     const claims = observations.filter(({ type }) => type === "claimed");
+    expect((await of("messaging.client.operation.duration", "messaging.operation.name")).push).toBe(2);
+    // A claim that leased nothing has no queue.
+    const durations = (await here.metric("messaging.client.operation.duration"))
+      .filter(({ attributes }) => attributes["messaging.operation.name"] === "claim")
+      .map(histogramOf);
+    expect(durations.reduce((sum, { count }) => sum + count, 0)).toBe(claims.length);
+    expect(durations.every(({ min = 0, max = 60 }) => min > 0 && max < 60)).toBe(true);
     expect(histogramOf(sizes).sum).toBe(6);
     expect(histogramOf(sizes).count).toBe(claims.length);
     const [wait] = await here.metric("orchestratum.command.wait");
@@ -665,7 +706,11 @@ describe.each(Object.entries(grounds))("openTelemetry() on %s", (_, open) => {
     const queue = newQueue();
     const here = new Process();
     const waits = defineCommand({ name: "waits", queue });
-    const one = orchestratorOf(here, [waits.handle(() => {})], { gaugesEveryMs: 0 });
+    let release = (): void => {};
+    const released = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    const one = orchestratorOf(here, [waits.handle(() => released)], { gaugesEveryMs: 0 });
     const pushed = await one.push([waits(), waits(), waits(null, { delayMs: 3_600_000 })]);
     const gauge = async (name: string) =>
       (await here.metric(`orchestratum.queue.${name}`)).find(
@@ -674,7 +719,19 @@ describe.each(Object.entries(grounds))("openTelemetry() on %s", (_, open) => {
     expect([await gauge("depth"), await gauge("scheduled"), await gauge("running")]).toEqual([2, 1, 0]);
     const age = await gauge("oldest_due_age");
     await vi.waitFor(async () => expect(await gauge("oldest_due_age")).toBeGreaterThan(age), { timeout: 20_000 });
-    await work(one, queue);
+    const worker = one.startWorker({ queues: [queue], concurrency: 1 });
+    const workerRunning = async () =>
+      (await here.metric("orchestratum.worker.running")).find(
+        ({ attributes }) => attributes["messaging.client.id"] === worker.id,
+      )?.value;
+    await vi.waitFor(
+      async () => {
+        const gauges = [await gauge("depth"), await gauge("scheduled"), await gauge("running"), await workerRunning()];
+        expect(gauges).toEqual([1, 1, 1, 1]);
+      },
+      { timeout: 20_000 },
+    );
+    release();
     await one.cancel(pushed[2].id);
     // A queue in which nothing is left is none that stats() names, and yet it is told of.
     await vi.waitFor(
@@ -683,6 +740,34 @@ describe.each(Object.entries(grounds))("openTelemetry() on %s", (_, open) => {
       },
       { timeout: 20_000 },
     );
+  });
+
+  test("a gauge tells how far each reader is behind", async () => {
+    const here = new Process();
+    const topic = newQueue();
+    const noted = defineEvent({ topic });
+    const one = orchestratorOf(here, [], { gaugesEveryMs: 0 });
+    const lag = async () =>
+      (await here.metric("orchestratum.reader.lag")).find(
+        ({ attributes }) => attributes["orchestratum.reader"] === topic,
+      )?.value;
+    let release = (): void => {};
+    const released = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    const reader = one.startReader({
+      name: topic,
+      from: "now",
+      batchSize: 1,
+      pollIntervalMs: 10,
+      handle: () => released,
+    });
+    await vi.waitFor(async () => expect(await lag()).toBe(0), { timeout: 20_000 });
+    await one.publish([noted(), noted()]);
+    await vi.waitFor(async () => expect(await lag()).toBe(2), { timeout: 20_000 });
+    release();
+    await vi.waitFor(async () => expect(await lag()).toBe(0), { timeout: 20_000 });
+    await reader.stop();
   });
 
   test("gauges tell of queues and workers what came of the last day", async () => {
@@ -792,6 +877,29 @@ describe.each(Object.entries(grounds))("openTelemetry() on %s", (_, open) => {
     expect(span?.attributes).toMatchObject({ "orchestratum.outcome": "lost", "error.type": "lost" });
     const [losses] = await here.metric("orchestratum.lease.losses");
     expect([losses?.value, losses?.attributes["orchestratum.reason"]]).toEqual([1, "taken"]);
+  });
+
+  test("a lease whose worker was killed is counted by who claims its command again", async () => {
+    const queue = newQueue();
+    const here = new Process();
+    const left = defineCommand({ name: "left", queue });
+    const one = orchestratorOf(here, [left.handle(() => {})]);
+    await one.push(left());
+    const lanes = JSON.stringify([{ queue, priority: 5 }]);
+    await driver.query("select id from orchestratum.claim('killed', $1::text::json, 10, 8000000, 1)", [lanes]);
+    await work(one, queue);
+    await here.finished("execute left");
+    const losses = await here.metric("orchestratum.lease.losses");
+    expect(losses.map(({ value, attributes }) => [value, attributes])).toEqual([
+      [
+        1,
+        {
+          "messaging.destination.name": queue,
+          "orchestratum.command.name": "left",
+          "orchestratum.reason": "abandoned",
+        },
+      ],
+    ]);
   });
 
   test("the lag of notifications is measured where they arrive", async () => {

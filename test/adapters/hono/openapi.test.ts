@@ -7,7 +7,7 @@ import * as v from "valibot";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { router } from "../../../adapters/hono/router.ts";
 import { createOrchestrator, defineCommand, type StandardSchemaV1 } from "../../../src/index.ts";
-import { authorise, openSite, tokenOf } from "./site.ts";
+import { authorise, createSite, openSite, signingKey, tokenOf } from "./site.ts";
 
 let site: Awaited<ReturnType<typeof openSite>>;
 let description: any;
@@ -66,6 +66,49 @@ test("it has the schemas of the commands that may be pushed, and the body of a p
   ]) {
     expect(isPushed(body), JSON.stringify(body)).toBe(false);
   }
+});
+
+test("the bodies of a batch are by the schemas of the commands, too", () => {
+  const ajv = new Ajv2020({ strict: false });
+  addFormats.default(ajv);
+  const { content } = description.paths["/commands/batch"].post.requestBody;
+  const { components } = description;
+  const isList = ajv.compile({ ...content["application/json"].schema, components });
+  const isLine = ajv.compile({ ...content["application/x-ndjson"].schema, components });
+  const [good, wrong] = [
+    { name: "add", input: { a: 1 } },
+    { name: "add", input: { a: "x" } },
+  ];
+  expect([isList([good, good]), isLine(good)]).toEqual([true, true]);
+  for (const bad of [[good, wrong], [{ name: "nobody" }], [], good])
+    expect(isList(bad), JSON.stringify(bad)).toBe(false);
+  for (const bad of [wrong, { name: "nobody" }, [good]]) expect(isLine(bad), JSON.stringify(bad)).toBe(false);
+});
+
+test("it tells of the headers that are heard, and of what lets somebody in", async () => {
+  await using other = createSite(site.driver, { tickKeys: signingKey });
+  const { paths } = (await other.ask("GET /openapi.json")).json;
+  const heardBy = (path: string, method: string) =>
+    (paths[path][method].parameters ?? [])
+      .filter((one: any) => one.in === "header")
+      .map(({ name, required }: any) => (required ? `${name}!` : name));
+  expect(heardBy("/commands", "post")).toEqual(["Idempotency-Key"]);
+  expect(heardBy("/commands/batch", "post")).toEqual(["Idempotency-Key"]);
+  expect(heardBy("/events", "post")).toEqual(["Idempotency-Key"]);
+  expect(heardBy("/commands/{id}", "get")).toEqual(["Prefer", "If-None-Match"]);
+  expect(heardBy("/commands/{id}/output", "get")).toEqual(["Prefer"]);
+  for (const path of ["/stream", "/commands/{id}/stream", "/events"]) {
+    expect(heardBy(path, "get"), path).toEqual(["Last-Event-ID"]);
+    expect(Object.keys(paths[path].get.responses[200].content), path).toContain("text/event-stream");
+  }
+  expect(heardBy("/tick", "post")).toEqual(["webhook-id", "webhook-timestamp", "webhook-signature"]);
+  expect(heardBy("/execute", "post")).toEqual(["webhook-id!", "webhook-timestamp!", "webhook-signature!"]);
+  expect(paths["/tick"].post.security).toEqual([{ bearer: [] }, { signature: [] }]);
+  expect(paths["/execute"].post.security).toEqual([{ signature: [] }]);
+  // Without keys a tick wants a token, and hears no signature.
+  expect(description.paths["/tick"].post).toMatchObject({ security: [{ bearer: [] }] });
+  expect(description.paths["/tick"].post.parameters).toBe(undefined);
+  expect(paths["/health/live"].get.security).toEqual([]);
 });
 
 test("schemas of other libraries go through the converter that was given, else they are any JSON", async () => {

@@ -130,6 +130,19 @@ describe("POST /commands/batch", () => {
     expect((await count()).total).toBe(total);
   });
 
+  test("a status is relative to the address of the batch, of a list as of lines", async () => {
+    const commands = [{ name: "wait" }, { name: "wait" }];
+    const list = (await ask("POST /commands/batch", { body: commands })).json.commands;
+    const body = commands.map((one) => JSON.stringify(one)).join("\n");
+    const answers = lines((await ask("POST /commands/batch", { body, headers: ndjson })).text).slice(0, 2);
+    for (const { id, status } of [...list, ...answers]) {
+      const { pathname } = new URL(status, "http://jobs.test/commands/batch");
+      expect((await ask(`GET ${pathname}`)).json).toMatchObject({ id, status: "pending" });
+    }
+    expect(list).toHaveLength(2);
+    expect(answers).toHaveLength(2);
+  });
+
   const count = async () => {
     const counts = await site.orchestrator.counts();
     return { total: counts.reduce((sum, one) => sum + one.count, 0) };
@@ -333,7 +346,10 @@ describe("GET /commands", () => {
       expect((await ask(`GET /commands?${query}`)).status, query).toBe(400);
     }
     const slow = await ask("GET /commands?name=wait");
-    expect([slow.status, slow.json.detail]).toEqual([400, expect.stringContaining("from must be given with name")]);
+    expect([slow.status, slow.json.issues]).toEqual([
+      400,
+      [{ path: "from", message: expect.stringContaining("must be given with name") }],
+    ]);
   });
 });
 

@@ -303,6 +303,75 @@ describe("every route", () => {
     }
   });
 
+  /** Asks, and leaves what has no end. */
+  async function attack(route: string, options: Parameters<Site["ask"]>[1]) {
+    const response = await site.app.request(site.request(route, options));
+    const type = response.headers.get("content-type")?.split(";")[0] ?? "";
+    if (type === "text/event-stream") await response.body?.cancel();
+    return { status: response.status, type, text: type === "text/event-stream" ? "" : await response.text() };
+  }
+  const html = '<img src=x onerror="alert(1)"><script>alert(1)</script>';
+
+  test("that takes a body refuses what is deep, poisonous, hostile or no JSON, and tells none of it back", async () => {
+    const nested = (depth: number) => `${"[".repeat(depth)}0${"]".repeat(depth)}`;
+    const hostile: Record<string, string> = {
+      "deep list": nested(7_000),
+      "deep member": `{"filter":${nested(3_000)},"input":${nested(2_000)},"name":${nested(2_000)}}`,
+      "deep objects": `${'{"a":'.repeat(2_500)}0${"}".repeat(2_500)}`,
+      prototype: '{"__proto__":{"polluted":1,"scopes":["admin"]},"constructor":{"prototype":{"polluted":1}}}',
+      HTML: JSON.stringify({ name: html, filter: { name: html, [html]: html }, deliveries: html, events: [html] }),
+      NUL: '{"name":"\\u0000","filter":{"queue":"\\u0000"},"queues":["\\u0000"],"deliveries":"\\u0000"}',
+      surrogate: '{"name":"\\ud800","filter":{"queue":"\\ud800"},"queues":["\\ud800"],"deliveries":"\\ud800"}',
+      "no JSON": `{"name":"${html}`,
+      number: "1e999",
+      nothing: "null",
+    };
+    for (const { route } of routes.filter(({ method }) => method !== "GET")) {
+      for (const [kind, body] of Object.entries(hostile)) {
+        const { status, type, text } = await attack(route, { body });
+        expect([400, 401, 422], `${route}, ${kind}: ${text.slice(0, 300)}`).toContain(status);
+        expect([type, text.length < 40_000, text.includes(`:"${html}`)], `${route}, ${kind}`).toEqual([
+          "application/problem+json",
+          true,
+          false,
+        ]);
+      }
+    }
+    expect(({} as { polluted?: number }).polluted).toBe(undefined);
+  });
+
+  test("takes whatever stands in its path and its query without harm, and never as HTML", async () => {
+    const names = [
+      html,
+      ...["__proto__", "constructor", "../../etc/passwd", "..%2f..%2fetc", "%00", "%zz", "a\r\nSet-Cookie: x=1"],
+      ...["' or 1=1 --", "\u202e\u0000", "x".repeat(8_000), "漢🎉", "${7*7}", "{{7*7}}", " ", "*", "#"],
+    ];
+    for (const { route, scope } of routes) {
+      const [method = "", path = ""] = route.split(" ");
+      for (const name of names) {
+        const encoded = encodeURIComponent(name);
+        const inPath = path.split("/").map((part) => (part === anId || part === "some" ? encoded : part));
+        const query = `${encoded}=${encoded}&__proto__=${encoded}&queue=${encoded}&topic=${encoded}&cursor=${encoded}&limit=${encoded}`;
+        for (const address of [inPath.join("/"), `${path}?${query}`]) {
+          const { status, type, text } = await attack(`${method} ${address}`, {
+            scope: scope ?? null,
+            ...(method === "GET" ? {} : { body: {} }),
+          });
+          expect(status === 503 || status < 500, `${method} ${address}: ${status}`).toBe(true);
+          expect(["", "application/json", "application/problem+json", "text/plain", "text/event-stream"]).toContain(
+            type,
+          );
+          if (status >= 400) expect(text.length, address).toBeLessThan(2_000);
+        }
+      }
+    }
+    expect(({} as Record<string, unknown>).polluted).toBe(undefined);
+    for (const { queue, paused } of await site.orchestrator.queues()) {
+      if (paused) await site.orchestrator.resumeQueue(queue);
+    }
+    for (const name of ["some", ...names]) await site.orchestrator.resumeName(name).catch(() => {});
+  }, 60_000);
+
   test("answers nothing but what it describes to 1,000 names of every kind", async () => {
     const alphabet = [
       "a",

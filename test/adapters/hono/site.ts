@@ -5,6 +5,7 @@
 
 import { Ajv2020 } from "ajv/dist/2020.js";
 import addFormats from "ajv-formats";
+import { responseHeaders } from "../../../adapters/hono/headers.ts";
 import { type RouterOptions, router } from "../../../adapters/hono/router.ts";
 import { postgresJs } from "../../../adapters/postgres-js.ts";
 import {
@@ -136,6 +137,11 @@ export function requireDescribed(description: any, route: string, answer: Answer
   const key = `${method} ${template} ${isListed ? answer.status : "default"} ${media}`;
   if (!isListed && media !== "application/problem+json")
     throw new Error(`It answers what it does not describe: ${key}`);
+  for (const name of Object.keys(responseHeaders)) {
+    const isDescribed = name in (described.headers ?? {});
+    if (answer.headers.has(name) && !isDescribed)
+      throw new Error(`It has a header that it does not describe: ${key}: ${name}`);
+  }
   if (described.content === undefined) {
     if (answer.text !== "") throw new Error(`It answers a body where it describes none: ${key}: ${answer.text}`);
   } else {
