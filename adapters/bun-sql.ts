@@ -6,6 +6,7 @@
  * from the same options: single connections cannot be taken out of it.
  */
 import type { Driver, Listener, Param, Queryable } from "../src/driver.ts";
+import { connectWithinMs, unanswered } from "./keep-listening.ts";
 
 /** The part of a client of Bun that the adapter uses; the same in a pool, a reserved connection and a transaction. */
 export interface BunSqlClient {
@@ -137,8 +138,13 @@ async function openListener(
     closed = true;
     await own.close({ timeout: 0 });
   };
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  // A server that accepts a connection, and no more, is waited for by Bun for ever.
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(unanswered()), connectWithinMs);
+  });
   try {
-    await own.listen(
+    const listening = own.listen(
       channel,
       (payload) => {
         if (!closed) onNotify(payload);
@@ -147,9 +153,12 @@ async function openListener(
         if (!closed) onListen();
       },
     );
+    await Promise.race([listening, late]);
   } catch (error) {
     await close();
     throw error;
+  } finally {
+    clearTimeout(timer);
   }
   return { close };
 }

@@ -26,7 +26,8 @@ interface BunLike {
  * `http` it serves HTTP beside, by `Bun.serve`.
  *
  * The first signal drains: nothing more is claimed, and running handlers have `graceMs` to finish. The second one
- * aborts them at once, and hands back what they ran. The third one is not caught, and ends the process.
+ * aborts them at once, hands back what they ran, and ends the process 5 s after that, where something still keeps it.
+ * The third one is not caught, and ends the process.
  *
  * @example
  * ```ts
@@ -49,6 +50,7 @@ export function bunPlatform(): Platform {
     host: hostname(),
     addSignalListener: (signal, heard) => void process.on(signal, heard),
     removeSignalListener: (signal, heard) => void process.off(signal, heard),
+    exitAfter: (ms) => void setTimeout(() => process.exit(), ms).unref(),
     async serve(fetch, port, host) {
       // Streams of events may be silent for longer than the ten seconds after which Bun would close them.
       const server = bun.serve({ port, hostname: host, idleTimeout: 0, fetch: (request) => fetch(request) });

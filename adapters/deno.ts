@@ -1,7 +1,7 @@
 /**
  * A worker as a process of its own on Deno. It needs `--allow-net` for the database (and for the port, with `http`), and
- * asks for nothing else: with `--allow-sys=hostname` the list of workers shows the machine, `handlersFrom` needs
- * `--allow-read` for the folder.
+ * `--allow-env` for `PG*`, which the clients of PostgreSQL look for. With `--allow-sys=hostname` the list of workers
+ * shows the machine; `handlersFrom` needs `--allow-read` for the folder.
  */
 import type { Orchestrator } from "../src/index.ts";
 import { type Platform, type RunWorkerOptions, runOn } from "./run-worker.ts";
@@ -19,6 +19,8 @@ interface DenoLike {
   hostname(): string;
   addSignalListener(signal: string, heard: () => void): void;
   removeSignalListener(signal: string, heard: () => void): void;
+  unrefTimer(id: unknown): void;
+  exit(): never;
   serve(
     options: { port: number; hostname: string; signal: AbortSignal; onListen: () => void },
     handler: (request: Request) => Response | Promise<Response>,
@@ -30,11 +32,12 @@ interface DenoLike {
  * `http` it serves HTTP beside, by `Deno.serve`.
  *
  * The first signal drains: nothing more is claimed, and running handlers have `graceMs` to finish. The second one
- * aborts them at once, and hands back what they ran. The third one is not caught, and ends the process.
+ * aborts them at once, hands back what they ran, and ends the process 5 s after that, where something still keeps it.
+ * The third one is not caught, and ends the process.
  *
  * @example
  * ```ts
- * // deno run --allow-net=db.example.com:5432,0.0.0.0:8080 --allow-env=DATABASE_URL worker.ts
+ * // deno run --allow-net=db.example.com:5432,0.0.0.0:8080 --allow-env="DATABASE_URL,PG*" worker.ts
  * const database = postgresJs(Deno.env.get("DATABASE_URL"));
  * const orchestrator = createOrchestrator({ database, handlers });
  * await runWorker(orchestrator, { concurrency: 50, http: { port: 8080, hostname: "0.0.0.0" } });
@@ -55,6 +58,7 @@ export function denoPlatform(): Platform {
     host: mayTell ? deno.hostname() : undefined,
     addSignalListener: (signal, heard) => deno.addSignalListener(signal, heard),
     removeSignalListener: (signal, heard) => deno.removeSignalListener(signal, heard),
+    exitAfter: (ms) => deno.unrefTimer(setTimeout(() => deno.exit(), ms)),
     async serve(fetch, port, hostname) {
       const cut = new AbortController();
       const options = { port, hostname, signal: cut.signal, onListen: () => {} };

@@ -17,7 +17,11 @@ export interface ListeningConnection {
 
 /** How long a connection that ended waits before it is opened again, at most. The first time it does not wait. */
 const maxReconnectMs = 5_000;
-const connectWithinMs = 15_000;
+/** How long a connection may take until it listens. */
+export const connectWithinMs = 15_000;
+
+export const unanswered = (): Error =>
+  new Error(`Cannot listen: the server did not answer within ${connectWithinMs} ms`);
 
 /** Fails where the first connection does. Once it is closed nothing is told any more, whatever still arrives. */
 export async function keepListening(
@@ -44,7 +48,7 @@ export async function keepListening(
     });
     current = connection;
     const late = wait(connectWithinMs).then(() => {
-      throw new Error(`Cannot listen: the server did not answer within ${connectWithinMs} ms`);
+      throw unanswered();
     });
     try {
       await Promise.race([connection.listening, late]);

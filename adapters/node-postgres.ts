@@ -142,6 +142,8 @@ function poolDriver(pool: NodePostgresPool, options: NodePostgresOptions): Drive
   const run = async (statement: NodePostgresStatement, signal?: AbortSignal): Promise<unknown[]> => {
     signal?.throwIfAborted();
     const client = await checkOut(pool, signal);
+    // What was learned of the pool holds for transactions on its clients, which an unknown name would spoil.
+    preparers.set(client, prepared);
     client.on("error", ignore);
     // Where one connection does not answer, the others that were open will hardly be better.
     const unanswered = (): void => dropIdle(pool);

@@ -19,7 +19,8 @@ export type { Fetch, HttpOptions, RunWorkerOptions } from "./run-worker.ts";
  * `@hono/node-server`).
  *
  * The first signal drains: nothing more is claimed, and running handlers have `graceMs` to finish. The second one
- * aborts them at once, and hands back what they ran. The third one is not caught, and ends the process.
+ * aborts them at once, hands back what they ran, and ends the process 5 s after that, where something still keeps it.
+ * The third one is not caught, and ends the process.
  *
  * @example
  * ```ts
@@ -48,6 +49,7 @@ export const nodePlatform: Platform = {
   },
   addSignalListener: (signal, heard) => void process.on(signal, heard),
   removeSignalListener: (signal, heard) => void process.off(signal, heard),
+  exitAfter: (ms) => void setTimeout(() => process.exit(), ms).unref(),
   serve,
 };
 

@@ -37,6 +37,8 @@ export interface Platform {
   readonly host: string | undefined;
   addSignalListener(signal: string, heard: () => void): void;
   removeSignalListener(signal: string, heard: () => void): void;
+  /** Ends the process after `ms`, where something keeps it until then; this itself keeps nothing. */
+  exitAfter(ms: number): void;
   /** Resolves once it listens. Where the port is taken, it rejects. */
   serve(fetch: Fetch, port: number, hostname: string): Promise<HttpServer>;
 }
@@ -49,14 +51,16 @@ export interface HttpServer {
 
 /** How long answers under way may take once everything else has stopped. */
 const httpGraceMs = 1_000;
+/** How long the caller may take to close what is its own, after a second signal. */
+const exitAfterMs = 5_000;
 
 /**
  * Starts a worker, and serves HTTP where that is asked for; resolves when the orchestrator has stopped: after a signal,
  * or because somebody stopped it. `worker` is false for a process that only serves HTTP: that one ends by a signal.
  *
  * The first signal drains: nothing more is claimed, running handlers have `graceMs` to finish, and `/health/ready` says
- * 503. The second one aborts them at once, and hands back what they ran. The third one is not caught, and ends the
- * process.
+ * 503. The second one aborts them at once, hands back what they ran, and ends the process 5 s after that, where a handler
+ * that goes on keeps it. The third one is not caught, and ends the process.
  */
 export async function runOn(
   platform: Platform,
@@ -105,6 +109,7 @@ export async function runOn(
     ignoreSignals();
     stopObserving();
     await server?.close(httpGraceMs);
+    if (heard > 1) platform.exitAfter(exitAfterMs);
   }
 }
 

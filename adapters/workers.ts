@@ -6,6 +6,7 @@
  */
 import type { Orchestrator, TickOptions, TickResult, WorkerOptions } from "../src/index.ts";
 import { requireInteger } from "../src/limits.ts";
+import type { OwnTickOptions } from "../src/tick.ts";
 
 /** What one invocation uses. */
 export interface Opened {
@@ -30,8 +31,8 @@ export interface EdgeOptions<Env> {
   /** Makes what answers requests. @default every request is 404 */
   readonly router?: (orchestrator: Orchestrator, env: Env) => EdgeRouter;
   /**
-   * How long the platform lets an invocation live, in ms, 2,000 to 900,000: a tick ends so long before that its outcomes
-   * are recorded, and takes leases that end soon after.
+   * How long the platform lets an invocation live, in ms, 2,000 to 900,000. Opening, the tick and closing end before that,
+   * whatever the database and the handlers do; the tick's leases end soon after.
    *
    * @default 30_000
    */
@@ -48,10 +49,31 @@ export interface EdgeHandlers<Env> {
   scheduled(controller: unknown, env: Env, context: EdgeContext): Promise<void>;
 }
 
-/** Of the platform's limit: aborted handlers have this long to settle. */
+const attempt = "Cannot run on an edge platform";
+/** Aborted handlers have this long to settle. */
 const abortGraceMs = 500;
-/** Of the platform's limit: to open and close, and to record what was done. */
-const aroundMs = 1_000;
+/** The shortest time that a tick may have. */
+const minTickMs = 100;
+
+/** The times of an invocation, in ms from its beginning: one after the other, each before the platform's limit. */
+interface Times {
+  /** When handlers are aborted. */
+  readonly abortMs: number;
+  /** When the tick has come back, its outcomes recorded. */
+  readonly tickedMs: number;
+  /** When stopping is given up, and then closing. */
+  readonly stoppedMs: number;
+  readonly closedMs: number;
+}
+
+/** A fifth of the limit is kept, but no less than recording takes, and no more than it can. */
+function timesOf(limitMs: number): Times {
+  const keptMs = Math.min(Math.max(limitMs / 5, 1_500), 10_000);
+  const [abortMs, tickedMs, stoppedMs, closedMs] = [1, 3 / 8, 5 / 16, 1 / 4].map((part) =>
+    Math.floor(limitMs - keptMs * part),
+  ) as [number, number, number, number];
+  return { abortMs, tickedMs, stoppedMs, closedMs };
+}
 
 /**
  * @example
@@ -61,16 +83,15 @@ const aroundMs = 1_000;
  *     const database = postgresJs(env.HYPERDRIVE.connectionString, { max: 5 });
  *     return { orchestrator: createOrchestrator({ database, handlers }), close: () => database.close() };
  *   },
- *   router: (orchestrator, env) => router(orchestrator, { authorise: tokenAuthoriser([{ … }]) }),
+ *   router: (orchestrator, env) => router(orchestrator, { authorise: tokenAuthoriser([{ name: "shop", token: env.TOKEN, scopes: ["push"] }]) }),
  * });
  * ```
  * @throws TypeError or RangeError for a `limitMs` out of its limits.
  */
 export function edge<Env = unknown>(options: EdgeOptions<Env>): EdgeHandlers<Env> {
   const { open, router, limitMs = 30_000, tick = {}, onTick } = options;
-  requireInteger("Cannot run on an edge platform", "limitMs", limitMs, 2_000, 900_000);
-  // What a tick may take beyond its time is abortGraceMs and, while the database does not answer, the rest.
-  const maxMs = Math.max(Math.floor(limitMs * 0.8) - abortGraceMs - aroundMs, 100);
+  requireInteger(attempt, "limitMs", limitMs, 2_000, 900_000);
+  const times = timesOf(limitMs);
   return {
     async fetch(request, env, context) {
       if (router === undefined) return new Response(null, { status: 404 });
@@ -84,25 +105,56 @@ export function edge<Env = unknown>(options: EdgeOptions<Env>): EdgeHandlers<Env
       }
     },
     async scheduled(_, env, context) {
-      const ticked = runTick(open, env, { ...tick, maxMs, abortGraceMs }, onTick);
+      const ticked = runTick(() => open(env), times, tick, onTick);
       context.waitUntil(ticked);
       await ticked;
     },
   };
 }
 
-async function runTick<Env>(
-  open: EdgeOptions<Env>["open"],
-  env: Env,
-  options: TickOptions,
-  onTick: EdgeOptions<Env>["onTick"],
+async function runTick(
+  open: () => Opened | Promise<Opened>,
+  { abortMs, tickedMs, stoppedMs, closedMs }: Times,
+  options: EdgeOptions<unknown>["tick"],
+  onTick: EdgeOptions<unknown>["onTick"],
 ): Promise<void> {
-  const opened = await open(env);
+  const begunAt = performance.now();
+  const leftMs = (endMs: number): number => begunAt + endMs - performance.now();
+  const opening = (async () => await open())();
+  const opened = await within(leftMs(abortMs - minTickMs), opening);
+  if (opened === undefined) {
+    opening.then(closeAll).catch(() => {});
+    throw new Error(`${attempt}: what \`open\` opens was not there within ${abortMs - minTickMs} ms`);
+  }
+  const { orchestrator, close } = opened;
   try {
-    const result = await opened.orchestrator.tick(options);
+    const own: OwnTickOptions = {
+      ...options,
+      maxMs: Math.max(Math.floor(leftMs(abortMs)), minTickMs),
+      abortGraceMs,
+      latestMs: leftMs(tickedMs),
+    };
+    const result = await orchestrator.tick(own);
     onTick?.(result);
   } finally {
-    await closeAll(opened);
+    try {
+      await within(leftMs(stoppedMs), orchestrator.stop({ graceMs: 0 }));
+    } finally {
+      if (close) await within(leftMs(closedMs), close());
+    }
+  }
+}
+
+/** Waits for `ms` at most; undefined is the answer then, and what comes of it later is nobody's any more. */
+async function within<Value>(ms: number, promise: Promise<Value>): Promise<Value | undefined> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<undefined>((resolve) => {
+    timer = setTimeout(() => resolve(undefined), Math.max(ms, 0));
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 

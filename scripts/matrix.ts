@@ -23,7 +23,7 @@ Runs the tests on every runtime, driver and version of PostgreSQL, and prints ho
 Options
   --ci                what every change is tested on: Deno, Bun and workerd (Node.js is \`npm test\`)
   --runtime <name>    only this runtime; may be given several times: node20, node22, node24, deno, bun, workerd
-  --driver <name>     only this driver; may be given several times
+  --driver <name>     only this driver, or "connections"; may be given several times
   --server <major>    only this version of PostgreSQL: 15, 16, 17, 18; may be given several times
   --help
 
@@ -64,12 +64,19 @@ const { values: options } = parseArgs({
 const onEveryNode = ["postgres.js", "node-postgres", "PGlite"];
 const newest = "18";
 const conformance = "test/adapters/conformance.test.ts";
+/** What they do that needs no worker of its own: silent connections, TLS, passwords, restarts, transactions. */
+const connections = ["connections", "postgres-js", "node-postgres", "transactions"].map(
+  (name) => `test/adapters/${name}.test.ts`,
+);
+
+const host = `node${process.versions.node.split(".")[0]}`;
 
 /** What runs a script, by the name of the runtime. */
 const runners: Readonly<Record<string, readonly string[]>> = {
-  [`node${process.versions.node.split(".")[0]}`]: [process.execPath],
+  node20: [bin("node20/bin/node")],
   node22: [bin("node22/bin/node")],
   node24: [bin("node24/bin/node")],
+  [host]: [process.execPath],
   deno: [bin(".bin/deno"), "run", "-A"],
   bun: [bin(".bin/bun"), "--bun"],
 };
@@ -94,7 +101,12 @@ function cells(): Cell[] {
   for (const runtime of Object.keys(runners)) {
     add(runtime, runtime === "bun" ? [...onEveryNode, "Bun.SQL"] : onEveryNode);
   }
-  for (const server of ["15", "16", "17"]) add(Object.keys(runners)[0] as string, ["postgres.js"], server);
+  for (const runtime of Object.keys(runners).filter((name) => name !== host)) {
+    const command = [...(runners[runtime] as string[]), vitest, "run", ...connections];
+    found.push({ runtime, driver: "connections", server: newest, command, env: {} });
+  }
+  add(host, ["node-postgres with a client", "postgres.js behind PgBouncer", "node-postgres behind PgBouncer"]);
+  for (const server of ["15", "16", "17"]) add(host, ["postgres.js", "node-postgres"], server);
   const matrix = [process.execPath, vitest, "run", "--config", "vitest.matrix.config.ts"];
   found.push(
     { runtime: "workerd", driver: "postgres.js", server: newest, command: [...matrix, "matrix/workerd"], env: {} },
@@ -121,7 +133,7 @@ function cells(): Cell[] {
 
 function install(): void {
   const args = ["ci", "--no-audit", "--no-fund", ...(options.ci ? ["--omit=dev"] : [])];
-  if (existsSync(bin(options.ci ? "deno" : "node24"))) return;
+  if (existsSync(bin(options.ci ? "deno" : "node20"))) return;
   console.log("Installing the runtimes that test/runtimes/package.json names …");
   const { status } = spawnSync("npm", args, { cwd: runtimesFolder, stdio: ["ignore", "ignore", "inherit"] });
   if (status !== 0) throw new Error(`Cannot install the runtimes: npm ci ended with ${status}`);

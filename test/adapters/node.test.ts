@@ -1,9 +1,10 @@
 import { EventEmitter } from "node:events";
 import { createOrchestrator, defineCommand, type Observation, type Orchestrator } from "orchestratum";
-import { logObservations, runWorker } from "orchestratum/node";
+import { logObservations, nodePlatform, runWorker } from "orchestratum/node";
 import { postgresJs } from "orchestratum/postgres-js";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { createDatabase, type Database } from "../database.ts";
+import { halfOpenProxy } from "../half-open.ts";
 
 let database: Database;
 beforeAll(async () => {
@@ -44,7 +45,8 @@ test("runWorker() drains on the first signal, and resolves when running handlers
   expect((await orchestrator.get(id))?.status).toBe("succeeded");
 });
 
-test("runWorker() aborts what runs on the second signal, hands it back, and lets go of signals", async () => {
+test("runWorker() aborts what runs on the second signal, hands it back, and lets go of signals and of the process", async () => {
+  const exitAfter = vi.spyOn(nodePlatform, "exitAfter").mockReturnValue();
   const { hold, handler, runs } = holding();
   const orchestrator = createOrchestrator({ database: postgresJs(database.sql), handlers: [handler] });
   const { id } = await orchestrator.push(hold());
@@ -54,6 +56,8 @@ test("runWorker() aborts what runs on the second signal, hands it back, and lets
   await vi.waitFor(() => expect(() => orchestrator.startWorker()).toThrow());
   process.kill(process.pid, "SIGUSR2");
   await running;
+  expect(exitAfter.mock.calls).toEqual([[5_000]]);
+  exitAfter.mockRestore();
   expect(count("SIGUSR2")).toBe(0);
   expect(await orchestrator.get(id)).toMatchObject({ status: "pending", attempt: 0 });
 });
@@ -75,6 +79,30 @@ test("runWorker() throws for options that startWorker refuses, and catches no si
   await expect(runWorker(orchestrator, { concurrency: 0 })).rejects.toThrow(RangeError);
   expect(count("SIGTERM")).toBe(0);
   await orchestrator.stop();
+});
+
+test("runWorker() is alive and not ready while the database does not answer, and says so within two seconds", async () => {
+  await using proxy = await halfOpenProxy(database.url);
+  const driver = postgresJs(proxy.url, { max: 2 });
+  const { handler } = holding();
+  const orchestrator = createOrchestrator({ database: driver, handlers: [handler] });
+  let listening = (_: number): void => {};
+  const port = new Promise<number>((resolve) => {
+    listening = resolve;
+  });
+  const http = { port: 0, onListen: (address: { port: number }) => listening(address.port) };
+  const running = runWorker(orchestrator, { signals: [], http });
+  const url = `http://127.0.0.1:${await port}/health`;
+  await vi.waitFor(async () => expect((await fetch(`${url}/ready`)).status).toBe(200), 20_000);
+  proxy.silenceAll();
+  const begun = performance.now();
+  const [ready, live] = await Promise.all([fetch(`${url}/ready`), fetch(`${url}/live`)]);
+  expect([ready.status, live.status]).toEqual([503, 200]);
+  expect(performance.now() - begun).toBeLessThan(3_000);
+  expect(await ready.json()).toEqual({ status: "database unavailable" });
+  await orchestrator.stop({ graceMs: 0 });
+  await running;
+  await driver.close({ timeoutMs: 0 });
 });
 
 /** What is logged of these observations. */

@@ -1,6 +1,8 @@
-/** Pushing inside a transaction of somebody else's library: each with the real one, on a real server. */
+/** Pushing inside a transaction of somebody else's library, or over a connection of one's own: each with the real one. */
 
+import { PGlite } from "@electric-sql/pglite";
 import { drizzle as drizzleNodePostgres } from "drizzle-orm/node-postgres";
+import { drizzle as drizzlePglite } from "drizzle-orm/pglite";
 import { drizzle as drizzlePostgresJs } from "drizzle-orm/postgres-js";
 import knex from "knex";
 import { CamelCasePlugin, Kysely, PostgresDialect } from "kysely";
@@ -10,6 +12,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { drizzleTransaction } from "../../adapters/drizzle.ts";
 import { knexTransaction } from "../../adapters/knex.ts";
 import { kyselyTransaction } from "../../adapters/kysely.ts";
+import { pglite } from "../../adapters/pglite.ts";
 import { postgresJs } from "../../adapters/postgres-js.ts";
 import { prismaTransaction } from "../../adapters/prisma.ts";
 import manifest from "../../package.json" with { type: "json" };
@@ -46,6 +49,27 @@ const libraries: Readonly<Record<string, (url: string) => Library | Promise<Libr
     return {
       transaction: (work) => db.transaction((tx) => work(drizzleTransaction(tx))),
       close: () => client.end(),
+    };
+  },
+  "a reserved connection of postgres.js"(url) {
+    // With `fetch_types: false` postgres.js never gives out a connection that it has to open for it.
+    const sql = postgres(url);
+    return {
+      async transaction(work) {
+        const connection = await sql.reserve();
+        try {
+          await connection`begin`;
+          const result = await work(postgresJs(connection));
+          await connection`commit`;
+          return result;
+        } catch (error) {
+          await connection`rollback`;
+          throw error;
+        } finally {
+          connection.release();
+        }
+      },
+      close: () => sql.end(),
     };
   },
   Kysely(url) {
@@ -145,4 +169,24 @@ describe.each(Object.entries(libraries))("%s", (name, open) => {
     const refused = library.transaction((db) => db.query("select 1 / $1::int as refused", [0]));
     await expect(refused).rejects.toMatchObject({ code: "22012" });
   });
+});
+
+test("drizzleTransaction() takes a transaction of Drizzle on PGlite", async () => {
+  const instance = await PGlite.create();
+  const db = drizzlePglite({ client: instance });
+  const note = defineCommand({ name: "note" });
+  const orchestrator = createOrchestrator({ database: pglite(instance), handlers: [note.handle(() => {})] });
+  await orchestrator.migrate();
+  const { id } = await db.transaction((tx) => orchestrator.push(note("kept"), { db: drizzleTransaction(tx) }));
+  const lost: string[] = [];
+  const rollback = db.transaction(async (tx) => {
+    lost.push((await orchestrator.push(note("lost"), { db: drizzleTransaction(tx) })).id);
+    throw new Error("rolled back");
+  });
+  await expect(rollback).rejects.toThrow("rolled back");
+  orchestrator.startWorker();
+  expect(await orchestrator.waitFor(id, { timeoutMs: 30_000 })).toMatchObject({ status: "succeeded" });
+  expect(await orchestrator.get(lost[0] as string)).toBe(undefined);
+  await orchestrator.stop();
+  await instance.close();
 });

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { type BunSqlClient, type BunSqlPool, bunSql } from "../../adapters/bun-sql.ts";
+import { createOrchestrator, defineCommand, type Observation } from "../../src/index.ts";
 import { halfOpenProxy } from "../half-open.ts";
 
 type Pool = BunSqlPool & { begin(work: (tx: BunSqlClient & { savepoint: unknown }) => Promise<void>): Promise<void> };
@@ -106,6 +107,56 @@ const checks: Readonly<Record<string, () => Promise<void>>> = {
     assert.ok(results.some((result) => result.status === "rejected" && result.reason === reason));
     assert.deepEqual(await through.query("select 1 as one", []), [{ one: 1 }]);
     await cut.close({ timeout: 0 });
+  },
+
+  async "has a LISTEN connection that fell silent replaced"() {
+    await using proxy = await halfOpenProxy(url);
+    const cut = new SQL(proxy.url, { max: 1 });
+    const job = defineCommand({ name: "job" });
+    const heard: boolean[] = [];
+    const orchestrator = createOrchestrator({
+      database: bunSql(sql, { listen: cut }),
+      handlers: [job.handle(() => {})],
+      observe: (observation: Observation) => {
+        if (observation.type === "listening") heard.push(observation.proven);
+      },
+    });
+    await orchestrator.migrate();
+    orchestrator.startWorker({ pollIntervalMs: 100 });
+    await eventually(async () => assert.deepEqual(heard, [true]));
+    proxy.silence();
+    // A poll proves the connection, once in 15 s.
+    await eventually(async () => assert.ok(heard.includes(false)));
+    await eventually(async () => assert.deepEqual(heard, [true, false, true]));
+    await orchestrator.stop();
+    await cut.close({ timeout: 0 });
+  },
+
+  async "gives up listening where the server accepts a connection and no more"() {
+    await using proxy = await halfOpenProxy(url);
+    proxy.silenceAll();
+    const cut = new SQL(proxy.url, { max: 1 });
+    const listening = bunSql(cut).listen?.(
+      "x",
+      () => {},
+      () => {},
+    );
+    await assert.rejects(
+      async () => await listening,
+      /^Error: Cannot listen: the server did not answer within 15000 ms$/,
+    );
+    await cut.close({ timeout: 0 });
+  },
+
+  async "pushes over a reserved connection"() {
+    const job = defineCommand({ name: "reserved_job" });
+    const orchestrator = createOrchestrator({ database: bunSql(sql), commands: [job] });
+    await orchestrator.migrate();
+    const reserved = (await sql.reserve()) as BunSqlClient & { release(): void };
+    const { id } = await orchestrator.push(job(), { db: bunSql(reserved) });
+    reserved.release();
+    assert.equal((await orchestrator.get(id))?.status, "pending");
+    await orchestrator.stop();
   },
 };
 

@@ -1,9 +1,12 @@
 import { execFile } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { promisify } from "node:util";
 import { expect, test } from "vitest";
+import { createDatabase } from "../database.ts";
 import { root } from "./miniflare.ts";
+import { startProgram } from "./runtimes.ts";
 
 const deno = (...args: string[]) =>
   promisify(execFile)(join(root, "test/runtimes/node_modules/.bin/deno"), args, {
@@ -16,4 +19,34 @@ test("deno publish would take the sources, with the types of every entry point, 
   expect(stderr).toContain("Success Dry run complete");
   expect(stderr).toContain("/src/index.ts");
   expect(stderr).not.toMatch(/\/(?:test|bench|dist|node_modules|scripts)\//);
+});
+
+/** The permissions in the one line of a text that matches, with this database in the place of the one that it names. */
+function permissionsIn(file: string, line: RegExp, url: string): string[] {
+  const [text] = readFileSync(join(root, file), "utf8").match(line) ?? [""];
+  return [...text.matchAll(/--allow-[^=\s`]+(?:=(?:"[^"]*"|<[^>]*>|[^\s`<])+)?/g)].map(([flag]) =>
+    flag
+      .replaceAll('"', "")
+      .replace(/<database>|db\.example\.com:5432/, new URL(url).host)
+      .replace(/<address that it serves>|0\.0\.0\.0:8080/, "127.0.0.1:0"),
+  );
+}
+
+test.each([
+  ["README.md", "server", /deno run .*/],
+  ["docs/runtimes.md", "server", /^deno run .*/m],
+  ["adapters/deno.ts", "server", /deno run .*/],
+  ["docs/runtimes.md", "embedded", /.*pglite\(\).*/],
+])("a worker starts with the permissions that %s names (database: %s)", async (file, kind, line) => {
+  await using database = await createDatabase({ max: 1 });
+  const permissions = permissionsIn(file, line, database.url);
+  await using program = startProgram("deno", "test/matrix/deno-program.ts", {
+    args: [kind],
+    env: { DATABASE_URL: database.url },
+    permissions: kind === "server" ? permissions : [permissions[0] as string, "--allow-net=127.0.0.1:0"],
+  });
+  await Promise.all([program.said("listening "), program.said("ran")]);
+  program.child.kill("SIGTERM");
+  expect(await program.ended).toBe(0);
+  expect(program.lines.at(-1)).toBe("ended");
 });

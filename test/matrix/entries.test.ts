@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { root, startWorkerd } from "./miniflare.ts";
-import { runtimes, startProgram } from "./runtimes.ts";
+import { otherNodes, runtimes, startProgram } from "./runtimes.ts";
 
 const { exports: entries } = JSON.parse(readFileSync(join(root, "deno.json"), "utf8"));
 const specifiers = Object.keys(entries).map((entry) => `orchestratum${entry.slice(1)}`);
@@ -12,7 +12,7 @@ const expected = await Promise.all(
   specifiers.map(async (specifier) => `${specifier} ${Object.keys(await import(specifier)).length}`),
 );
 
-test.each(runtimes)("on %s", async (runtime) => {
+test.each([...runtimes, ...otherNodes])("on %s", async (runtime) => {
   await using program = startProgram(runtime, "test/matrix/entries-program.ts");
   expect(await program.ended).toBe(0);
   expect(program.lines).toEqual(expected);

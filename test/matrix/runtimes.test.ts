@@ -3,8 +3,9 @@ import { createOrchestrator, defineCommand } from "orchestratum";
 import { postgresJs } from "orchestratum/postgres-js";
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import { createDatabase, type Database } from "../database.ts";
+import { deaf } from "./commands/deaf.ts";
 import { lock } from "./commands/hold.ts";
-import { type Program, runtimes, startProgram } from "./runtimes.ts";
+import { otherNodes, type Program, runtimes, startProgram } from "./runtimes.ts";
 
 const hold = defineCommand({ name: "hold", timeoutMs: 600_000, retries: 5 });
 
@@ -40,7 +41,7 @@ function startWorker(runtime: string, served: "health" | "router"): Program {
 const addressOf = async (program: Program): Promise<string> =>
   (await program.said("listening ")).split(" ")[1] as string;
 
-describe.each(runtimes)("runWorker() on %s", (runtime) => {
+describe.each([...runtimes, ...otherNodes])("runWorker() on %s", (runtime) => {
   test("drains on the first signal, is not ready meanwhile, and ends with code 0", async () => {
     const orchestrator = createOrchestrator({ database: postgresJs(database.sql), commands: [hold] });
     const holder = await database.sql.reserve();
@@ -89,6 +90,24 @@ describe.each(runtimes)("runWorker() on %s", (runtime) => {
     await orchestrator.stop();
   });
 
+  test("ends on the second signal, with code 0, although a handler goes on, after the caller has closed the database", async () => {
+    const orchestrator = createOrchestrator({ database: postgresJs(database.sql), commands: [deaf] });
+    const program = startWorker(runtime, "health");
+    const address = await addressOf(program);
+    const { id } = await orchestrator.push(deaf());
+    await program.said("deaf");
+    program.child.kill("SIGTERM");
+    await vi.waitFor(async () => expect((await fetch(`${address}/health/ready`)).status).toBe(503), {
+      timeout: 20_000,
+    });
+    program.child.kill("SIGTERM");
+    await program.said("ended");
+    expect(await orchestrator.get(id)).toMatchObject({ status: "pending", attempt: 0 });
+    await orchestrator.cancel(id);
+    expect(await program.ended).toBe(0);
+    await orchestrator.stop();
+  });
+
   test("serves a router, and says in the list of workers what it runs on", async () => {
     const program = startWorker(runtime, "router");
     const address = await addressOf(program);
@@ -101,8 +120,9 @@ describe.each(runtimes)("runWorker() on %s", (runtime) => {
     const { id } = (await pushed.json()) as { id: string };
     const answer = await fetch(`${address}/commands/${id}`, { headers: { ...headers, Prefer: "wait=30" } });
     expect(await answer.json()).toMatchObject({ status: "succeeded" });
+    const shown = otherNodes.includes(runtime) ? runtime.replace("node", "node ").concat(".%") : `${runtime} %`;
     const workers = await database.sql`
-      select runtime from orchestratum.worker where stopped_at is null and runtime like ${`${runtime} %`}`;
+      select runtime from orchestratum.worker where stopped_at is null and runtime like ${shown}`;
     expect(workers).toHaveLength(1);
     program.child.kill("SIGTERM");
     expect(await program.ended).toBe(0);

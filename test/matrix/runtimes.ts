@@ -1,12 +1,20 @@
 /** Programs as processes of their own, in each runtime that runs one. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { root } from "./miniflare.ts";
 
 const bin = (name: string): string => join(root, "test/runtimes/node_modules/.bin", name);
+const nodeBin = (version: string): string => join(root, "test/runtimes/node_modules", version, "bin/node");
+const host = `node${process.versions.node.split(".")[0]}`;
+
+/** Versions of Node.js beside the one that runs the tests: those that test/runtimes has installed, which `--ci` leaves out. */
+export const otherNodes: readonly string[] = ["node20", "node22", "node24"].filter(
+  (version) => version !== host && existsSync(nodeBin(version)),
+);
 
 /**
  * What runs a program of TypeScript, by the name of the runtime. Deno has no permission but those that are named, and may
@@ -21,9 +29,10 @@ export const runners: Readonly<Record<string, (permissions: readonly string[]) =
     ...permissions,
   ],
   bun: () => [bin("bun")],
+  ...Object.fromEntries(otherNodes.map((version) => [version, () => [nodeBin(version), "--import", "tsx"]])),
 };
 
-export const runtimes: readonly string[] = Object.keys(runners);
+export const runtimes: readonly string[] = ["node", "deno", "bun"];
 
 export interface ProgramOptions {
   readonly args?: readonly string[];

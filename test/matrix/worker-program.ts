@@ -21,6 +21,7 @@ const handlers = await handlersFrom(new URL("./commands/", import.meta.url));
 const orchestrator = createOrchestrator({ database, handlers });
 await runWorker(orchestrator, {
   graceMs: 600_000,
+  abortGraceMs: 1_000,
   http: {
     port: 0,
     ...(served === "router" ? { fetch: router(orchestrator, { authorise }).fetch } : {}),

@@ -1,10 +1,11 @@
+import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import postgres from "postgres";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { postgresJs } from "../../adapters/postgres-js.ts";
-import { createOrchestrator, type Orchestrator, type WorkerOptions } from "../../src/index.ts";
+import { createOrchestrator, type Explanation, type Orchestrator, type WorkerOptions } from "../../src/index.ts";
 import { createDatabase, type Database } from "../database.ts";
 import { startPostgres } from "../postgres.ts";
 import { handlersWith, sleep, suicide, transfer, work } from "./commands.ts";
@@ -132,6 +133,58 @@ test("workers that are killed every half second finish twenty thousand commands,
   expect(found.size).toBe(2 * pushed);
 });
 
+test("explain() tells what became of commands whose workers were killed", { timeout: 120_000 }, async () => {
+  const { sql, start } = await ground({ leaseMs: 3_000, pollIntervalMs: 200 });
+  const explained = async (id: string, cause: Explanation["cause"], status: Explanation["status"]): Promise<string> => {
+    const until = performance.now() + 30_000;
+    for (;;) {
+      const found = await orchestrator.explain(id);
+      if (found?.cause === cause && found.status === status) return found.sentence;
+      if (performance.now() > until) throw new Error(`Not ${cause}: ${JSON.stringify(found)}`);
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  };
+  /** A worker that is killed while it runs this. */
+  const held = async (options: WorkerOptions): Promise<{ id: string; worker: string }> => {
+    const victim = await start({ queues: ["slow"], ...options });
+    const { worker } = await victim.observed("worker_started");
+    const { id } = await orchestrator.push(sleep({ ms: 600_000 }, { queue: "slow" }));
+    while (!starts().has(id)) await new Promise((resolve) => setTimeout(resolve, 10));
+    expect(await explained(id, "held", "running")).toContain(`Worker "${worker}" has held it since `);
+    await victim.end("SIGKILL");
+    return { id, worker };
+  };
+
+  const lost = await held({ leaseMs: 600_000 });
+  // It might be on its way to say that it is there, until its time is over.
+  expect((await orchestrator.explain(lost.id))?.cause).toBe("held");
+  await sql`update orchestratum.worker set last_seen_at = last_seen_at - interval '90 seconds' where id = ${lost.worker}`;
+  expect(await explained(lost.id, "holder_lost", "running")).toMatch(
+    /^Worker ".*" holds it until .*, but was last seen at /,
+  );
+
+  const cancelled = await held({});
+  expect(await orchestrator.cancel(cancelled.id)).toBe("requested");
+  expect(await explained(cancelled.id, "cancel_requested", "pending")).toContain("that is not heard of any more");
+
+  const { id: killer } = await orchestrator.push(suicide());
+  for (let deaths = 1; deaths <= 2; deaths++) {
+    const { child } = await start({ leaseMs: 1_000 });
+    if (child.exitCode === null && child.signalCode === null) await once(child, "exit");
+    expect(child.signalCode).toBe("SIGKILL");
+  }
+  // The next one is busy when it comes to it, and runs nothing beside it.
+  await orchestrator.pauseQueue("default");
+  await start({ queues: ["busy", "default"] });
+  const { id: busy } = await orchestrator.push(sleep({ ms: 600_000 }, { queue: "busy" }));
+  while (!starts().has(busy)) await new Promise((resolve) => setTimeout(resolve, 10));
+  await orchestrator.resumeQueue("default");
+  expect(await explained(killer, "alone", "running")).toMatch(
+    /^It was lost 2 times, so worker ".*", which holds it until .*, runs it with nothing /,
+  );
+  expect(starts().get(killer)).toHaveLength(2);
+});
+
 test("a worker that stood still beyond its lease writes nothing more and reports the lost lease", async () => {
   const { sql, start } = await ground({ leaseMs: 1_000, pollIntervalMs: 200 });
   const first = await start();
@@ -142,6 +195,7 @@ test("a worker that stood still beyond its lease writes nothing more and reports
   await orchestrator.waitFor(id, { timeoutMs: 30_000 });
   const [before] = await sql`select xmin::text, status, fence, worker from orchestratum.history where id = ${id}`;
   expect(before).toMatchObject({ status: "succeeded", fence: 2 });
+  expect(await second.observed("lease_abandoned")).toMatchObject({ id, fence: 2 });
   first.child.kill("SIGCONT");
   const lost = await first.observed("lease_lost");
   expect(lost).toMatchObject({ id, fence: 1 });

@@ -11,6 +11,7 @@ import { createDatabase, type Database } from "../database.ts";
 import type { ReaderProcessOptions } from "./reader-process.ts";
 
 const program = fileURLToPath(new URL("reader-process.ts", import.meta.url));
+const leaseMs = 1_000;
 const counted = defineEvent({ topic: "test.events.counted" });
 
 let database: Database;
@@ -46,7 +47,7 @@ function start(name: string, options: Partial<ReaderProcessOptions> = {}): Reade
   const given: ReaderProcessOptions = {
     url: database.url,
     name,
-    reader: { leaseMs: 1_000, pollIntervalMs: 50, batchSize: 7 },
+    reader: { leaseMs, pollIntervalMs: 50, batchSize: 7 },
     ...options,
   };
   const child = spawn(process.execPath, ["--import", "tsx", program, JSON.stringify(given)], {
@@ -92,6 +93,9 @@ test("readers that are killed leave a projection with each event once and in ord
   let last = 0;
   let kills = 0;
   for (let turn = 0; turn < 5; turn++) {
+    await until("all are up", () =>
+      [...processes.values()].every(({ said }) => said.some(({ type }) => type === "listening")),
+    );
     await append(last + 1, last + 100);
     last += 100;
     // It is killed in the middle of them, or while it waits.
@@ -101,6 +105,15 @@ test("readers that are killed leave a projection with each event once and in ord
     if (holder === undefined) continue;
     await processes.get(holder)?.end("SIGKILL");
     kills++;
+    const others = names.filter((name) => name !== holder);
+    await until(
+      "another one takes over soon after the lease",
+      async () => {
+        const [now] = await orchestrator.readers();
+        return others.some((name) => now?.holder?.startsWith(`${name}-`));
+      },
+      leaseMs + 5_000,
+    );
     processes.set(holder, start(holder));
   }
   expect(kills).toBeGreaterThan(2);
