@@ -24,8 +24,11 @@ export interface PostgresJsClient {
 /** A statement of postgres.js: it is sent when it is awaited. */
 export interface PostgresJsQuery extends PromiseLike<Iterable<object>> {
   cancel(): unknown;
-  /** Whether the server works on it; not among the types of postgres.js. */
+  // Not among the types of postgres.js:
+  /** Whether the server works on it. */
   readonly active?: boolean;
+  /** What `cancel` calls; null once it has. */
+  canceller?: ((query: PostgresJsQuery) => Promise<unknown>) | null;
 }
 
 /** A pool of postgres.js: what `postgres(url)` gives. */
@@ -187,7 +190,7 @@ function clientQueryable(client: PostgresJsClient, rename?: (rows: object[], tex
       // connection out of its pool for ever, and what it has pipelined by giving its answer to the next statement.
       // The message may fail to arrive: the statement then goes on, as it may anyway.
       const cancel = (): void => {
-        if (query.active === true) void Promise.resolve(query.cancel()).catch(() => {});
+        if (query.active === true) cancelOnServer(query);
       };
       signal?.addEventListener("abort", cancel, { once: true });
       try {
@@ -200,6 +203,18 @@ function clientQueryable(client: PostgresJsClient, rename?: (rows: object[], tex
       }
     },
   };
+}
+
+/**
+ * As `query.cancel()` of postgres.js does it, but that it drops its promise: where the server resets or refuses the
+ * connection for the message, nobody could catch that, and an unhandled rejection ends the process.
+ */
+function cancelOnServer(query: PostgresJsQuery): void {
+  const { canceller } = query;
+  query.canceller = null;
+  // A client that is wrapped may have no such thing, and its own way.
+  if (canceller) canceller(query).catch(() => {});
+  else void Promise.resolve(query.cancel()).catch(() => {});
 }
 
 /** The network's fault, although postgres.js reports its own: it writes to a socket that it has set to null. */

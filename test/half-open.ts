@@ -11,6 +11,8 @@ export interface HalfOpenProxy extends AsyncDisposable {
   silence(): void;
   /** The same, of new ones too: they are accepted, and that is all. */
   silenceAll(): void;
+  /** From now on new connections are reset at once. */
+  resetNew(): void;
 }
 
 export async function halfOpenProxy(target: string): Promise<HalfOpenProxy> {
@@ -18,7 +20,10 @@ export async function halfOpenProxy(target: string): Promise<HalfOpenProxy> {
   const sockets = new Set<Socket>();
   let speaking = new Set<Socket>();
   let speaks = true;
+  let resets = false;
   const proxy = createServer((client) => {
+    client.on("error", () => {});
+    if (resets) return void client.resetAndDestroy();
     const server = connect(Number(port), hostname);
     sockets.add(client);
     if (speaks) speaking.add(client);
@@ -35,7 +40,6 @@ export async function halfOpenProxy(target: string): Promise<HalfOpenProxy> {
     server.on("close", () => {
       if (speaking.has(client)) client.destroy();
     });
-    client.on("error", () => {});
     server.on("error", () => {});
   });
   await new Promise<void>((resolve) => proxy.listen(0, "127.0.0.1", resolve));
@@ -52,6 +56,9 @@ export async function halfOpenProxy(target: string): Promise<HalfOpenProxy> {
     silenceAll() {
       speaks = false;
       speaking = new Set();
+    },
+    resetNew() {
+      resets = true;
     },
     async [Symbol.asyncDispose]() {
       for (const socket of sockets) socket.destroy();

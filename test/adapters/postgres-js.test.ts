@@ -3,6 +3,7 @@ import postgres from "postgres";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { postgresJs } from "../../adapters/postgres-js.ts";
 import { createDatabase, type Database } from "../database.ts";
+import { halfOpenProxy } from "../half-open.ts";
 import { startPostgres } from "../postgres.ts";
 
 let database: Database;
@@ -96,6 +97,31 @@ test("postgresJs() cancels a statement when its signal aborts, on the server too
   controller.abort();
   await cancelled;
   await vi.waitFor(async () => expect(await running()).toHaveLength(0), { timeout: 20_000 });
+});
+
+test("postgresJs() lives through a server that resets the connection by which a statement is to be cancelled", async () => {
+  const rejected: unknown[] = [];
+  const hear = (error: unknown): void => void rejected.push(error);
+  process.on("unhandledRejection", hear);
+  await using proxy = await halfOpenProxy(database.url);
+  const driver = postgresJs(proxy.url, { max: 1 });
+  await driver.query("select 1", []);
+  const controller = new AbortController();
+  const cancelled = expect(
+    driver.query("select pg_sleep(3)", [], { signal: controller.signal }),
+  ).rejects.toBeInstanceOf(Error);
+  await vi.waitFor(async () => {
+    const [sleeping] = await database.sql`
+      select count(*)::int as count from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()`;
+    expect(sleeping?.count).toBe(1);
+  });
+  proxy.resetNew();
+  controller.abort(new Error("enough"));
+  await cancelled;
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  expect(rejected).toEqual([]);
+  process.off("unhandledRejection", hear);
+  await driver.close({ timeoutMs: 0 });
 });
 
 test("postgresJs() sends nothing for a signal that has aborted", async () => {
