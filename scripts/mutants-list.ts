@@ -256,7 +256,7 @@ export const mutants: readonly Mutant[] = [
   {
     rule: "no rescan",
     file: "src/worker.ts",
-    from: "duties?.worked(row.queue);",
+    from: "for (const queue of new Set(taken.map((row) => row.queue))) duties?.worked(queue);",
     to: "",
     test: [worker, "found by the rescan"],
   },

@@ -1105,7 +1105,9 @@ begin
         leased_by = claim.worker,
         started_at = claim.at
     where c.ctid = any (array(select fits.row from fits))
-    returning c.*
+    -- No more than what is answered: the rows are kept until they are joined below.
+    returning
+      c.id, c.name, c.version, c.hook, c.fence, c.attempt, c.max_attempts, c.losses, c.timeout_ms, c.parent_id, c.unknown_since, c.input, c.metadata
   )
   select
     l.id::text, l.name, l.version, l.hook, f.purpose, l.fence, l.attempt, l.max_attempts, l.losses,
@@ -3717,7 +3719,7 @@ begin
     end loop;
   end loop;
 
-  update orchestratum.setting set functions_hash = '0.1.0 23e17699ad5b7e3914b9a455c28fdd20bb10d27ce82b2a541be2b37063413a2c';
+  update orchestratum.setting set functions_hash = '0.1.0 fd472b71d02bdb3cc0aa954f32cdfb1872dff5a9c5223f8800313deffebfe02b';
 end $$;
 
 commit;

@@ -141,8 +141,9 @@ export function createRunner(options: RunnerOptions): Runner {
     try {
       const { row } = lease;
       running++;
-      lease.start(clock.now());
-      alarmAt(Math.min(lease.timeoutAt, lease.trustedUntil, clock.now() + leaseMs / 10));
+      const now = clock.now();
+      lease.start(now);
+      alarmAt(Math.min(lease.timeoutAt, lease.trustedUntil, now + leaseMs / 10));
       if (observers.wants("command_started")) {
         const waitedMs = (row.claimed_micros - parseMicros(row.available_at)) / 1000;
         report({
@@ -386,9 +387,10 @@ export function createRunner(options: RunnerOptions): Runner {
     },
     trustedUntil,
     hold(row, handler, until) {
-      const lease = new Lease(row, handler, clock.now(), until);
+      const now = clock.now();
+      const lease = new Lease(row, handler, now, until);
       leases.add(lease);
-      alarmAt(Math.min(until, clock.now() + leaseMs / 10));
+      alarmAt(Math.min(until, now + leaseMs / 10));
       return lease;
     },
     run(lease, handler) {

@@ -1105,7 +1105,9 @@ begin
         leased_by = claim.worker,
         started_at = claim.at
     where c.ctid = any (array(select fits.row from fits))
-    returning c.*
+    -- No more than what is answered: the rows are kept until they are joined below.
+    returning
+      c.id, c.name, c.version, c.hook, c.fence, c.attempt, c.max_attempts, c.losses, c.timeout_ms, c.parent_id, c.unknown_since, c.input, c.metadata
   )
   select
     l.id::text, l.name, l.version, l.hook, f.purpose, l.fence, l.attempt, l.max_attempts, l.losses,
@@ -3684,7 +3686,7 @@ end $f$;
 ];
 
 /** SHA-256 of all function texts. */
-export const functionsHash: string = "23e17699ad5b7e3914b9a455c28fdd20bb10d27ce82b2a541be2b37063413a2c";
+export const functionsHash: string = "fd472b71d02bdb3cc0aa954f32cdfb1872dff5a9c5223f8800313deffebfe02b";
 
 export const beforeMigrations: string = `-- What every migration script begins with. The lock lasts until the transaction ends, whatever becomes of it, and so is
 -- safe behind a transaction pooler: of many processes that start at once one goes on, and the others find its work done.

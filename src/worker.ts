@@ -566,11 +566,11 @@ export function createWorker(
       for (const row of taken) {
         row.queue = (plan.lanes[row.lane - 1] as { queue: string }).queue;
         row.claimed_micros = anchor.micros;
-        duties?.worked(row.queue);
         if (row.abandoned_by !== null) {
           report({ type: "lease_abandoned", worker: id, abandonedBy: row.abandoned_by, ...observed(row) });
         }
       }
+      for (const queue of new Set(taken.map((row) => row.queue))) duties?.worked(queue);
       if (observers.wants("claimed")) {
         const durationMs = anchor.at - sentAt;
         report({ type: "claimed", worker: id, count: taken.length, durationMs, commands: taken.map(observed) });

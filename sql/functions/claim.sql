@@ -82,7 +82,9 @@ begin
         leased_by = claim.worker,
         started_at = claim.at
     where c.ctid = any (array(select fits.row from fits))
-    returning c.*
+    -- No more than what is answered: the rows are kept until they are joined below.
+    returning
+      c.id, c.name, c.version, c.hook, c.fence, c.attempt, c.max_attempts, c.losses, c.timeout_ms, c.parent_id, c.unknown_since, c.input, c.metadata
   )
   select
     l.id::text, l.name, l.version, l.hook, f.purpose, l.fence, l.attempt, l.max_attempts, l.losses,

@@ -117,8 +117,9 @@ test("edgeObject() listens: what is pushed elsewhere starts at once, and its ala
     durableObjects: { WORKER: "Worker" },
   });
   const orchestrator = createOrchestrator({ database: postgresJs(database.sql), commands: [echo] });
+  // Ticks are entered there, too, of other tests among them.
   const workers = () => database.sql<{ id: string }[]>`
-    select id from orchestratum.worker where stopped_at is null and runtime = 'Cloudflare-Workers'`;
+    select id from orchestratum.worker where stopped_at is null and runtime = 'Cloudflare-Workers' and id like 'worker-%'`;
   expect((await workerd.dispatchFetch("http://workerd/")).status).toBe(204);
   await vi.waitFor(async () => expect(await workers()).toHaveLength(1), patiently);
   const [first] = await workers();
