@@ -143,6 +143,7 @@ export function socketCases(
       expect(streams.every(({ status }) => status === 200)).toBe(true);
       const count = () => sent("progress");
       await onceASecond(count);
+      expect(streams).toHaveLength(40);
       if (!noticesLeaving) return;
       for (const controller of leaving.splice(0)) controller.abort();
       // All of them may be opened again: nothing of those that left has stayed.
@@ -221,8 +222,10 @@ export function socketCases(
     });
 
     test("is one statement a second, however many watch", async () => {
-      await Promise.all(Array.from({ length: 30 }, () => get("/stream")));
+      const streams = await Promise.all(Array.from({ length: 30 }, () => get("/stream")));
       await onceASecond(() => sent("list"));
+      // Held until here: a response that nobody refers to is cancelled when it is collected.
+      expect(streams).toHaveLength(30);
     });
   });
 
@@ -259,9 +262,10 @@ export function socketCases(
     });
 
     test("is one statement a second for all that have caught up", async () => {
-      await Promise.all(Array.from({ length: 20 }, () => follow("topic=orders.%23")));
+      const streams = await Promise.all(Array.from({ length: 20 }, () => follow("topic=orders.%23")));
       // Nothing is published meanwhile: what is placed would be read in a second statement.
       await onceASecond(() => sent("read_log"));
+      expect(streams).toHaveLength(20);
     });
   });
 
