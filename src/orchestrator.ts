@@ -3,7 +3,15 @@ import { type Asking, createAsking } from "./asking.ts";
 import { encodeAll } from "./batch.ts";
 import type { CancelResult } from "./cancel.ts";
 import { type Clock, systemClock } from "./clock.ts";
-import { type Command, type CommandId, type CommandOptions, isCommand, isKind, type OutputOf } from "./command.ts";
+import {
+  type Command,
+  type CommandId,
+  type CommandOptions,
+  commandKeys,
+  isCommand,
+  isKind,
+  type OutputOf,
+} from "./command.ts";
 import { type Control, createControl } from "./control.ts";
 import { createDatabase, type Database, ownDatabase } from "./database.ts";
 import { createDeadLetters, type DeadLetters } from "./dead-letters.ts";
@@ -96,16 +104,8 @@ export interface PushOptions extends Omit<CommandOptions, "id"> {
   readonly db?: Queryable | undefined;
 }
 
-const pushKeys: Keys<PushOptions> = {
-  db: true,
-  queue: true,
-  priority: true,
-  runAt: true,
-  delayMs: true,
-  timeoutMs: true,
-  retries: true,
-  metadata: true,
-};
+const { id: _, ...defaultKeys } = commandKeys;
+const pushKeys: Keys<PushOptions> = { ...defaultKeys, db: true };
 const countKeys: Keys<NonNullable<Parameters<Orchestrator["counts"]>[0]>> = { finished: true };
 const noOptions: PushOptions = Object.freeze({});
 

@@ -576,6 +576,7 @@ export function createWorker(
         report({ type: "claimed", worker: id, count: taken.length, durationMs, commands: taken.map(observed) });
       }
       const suspects = start(taken, until);
+      for (const row of taken) if (cancelledMeanwhile.has(row.id)) runner.lookAtCancellation(row.id);
       return { rows: taken.length, more: end.more, micros: anchor.micros, suspects, until };
     } catch (error) {
       // Whatever went wrong: it may have leased something, and may yet commit.
@@ -583,7 +584,6 @@ export function createWorker(
       throw error;
     } finally {
       claimOpen = false;
-      for (const commandId of cancelledMeanwhile) runner.lookAtCancellation(commandId);
       cancelledMeanwhile.clear();
     }
   }
