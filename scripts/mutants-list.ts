@@ -256,7 +256,7 @@ export const mutants: readonly Mutant[] = [
   {
     rule: "no rescan",
     file: "src/worker.ts",
-    from: "for (const queue of new Set(taken.map((row) => row.queue))) duties?.worked(queue);",
+    from: "for (const queue of new Set(rows.map((row) => row.queue))) duties?.worked(queue);",
     to: "",
     test: [worker, "found by the rescan"],
   },
@@ -357,6 +357,20 @@ export const mutants: readonly Mutant[] = [
     from: "  void reconnect();\n",
     to: "  void reconnect;\n",
     test: ["test/adapters/node-postgres.test.ts", "listens on a connection"],
+  },
+  {
+    rule: "stop() waits for a LISTEN connection that nobody answers",
+    file: "adapters/keep-listening.ts",
+    from: '  signal?.addEventListener("abort", giveUp, { once: true });\n',
+    to: "",
+    test: ["test/adapters/connections.test.ts", "waits for no LISTEN"],
+  },
+  {
+    rule: "a statement prepared in a transaction behind a pooler",
+    file: "adapters/node-postgres.ts",
+    from: "direct = !processID || row?.pid === processID;",
+    to: "direct = true;",
+    test: ["test/matrix/pgbouncer.test.ts", "no transaction fails"],
   },
   {
     rule: "results read by the parsers of the process",
@@ -581,5 +595,12 @@ export const mutants: readonly Mutant[] = [
     from: "if (claimOpen) cancelledMeanwhile.add(commandId);",
     to: "",
     test: [worker, "heard of while"],
+  },
+  {
+    rule: "the marks follow each of two claims that were sent at once",
+    file: "src/worker.ts",
+    from: "marks.settle(plan, { clock: first, more, rows });",
+    to: "for (const each of taken) marks.settle(plan, each);",
+    test: [worker, "both passed over"],
   },
 ];

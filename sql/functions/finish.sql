@@ -57,15 +57,11 @@ begin
       limit 1
     ) seen on true
   ),
-  ended as (
-    delete from orchestratum.command c
-    where c.ctid = any (array(select held.row from held where held.row is not null and held.status is not null))
-    returning c.*
-  ),
   settled as (
-    select e.*, h.output, h.error, h.follow_ups, h.status
-    from ended e
-    join held h on h.id = e.id and h.fence = e.fence
+    delete from orchestratum.command c
+    using held h
+    where c.ctid = h.row and h.status is not null
+    returning c.*, h.output, h.error, h.follow_ups, h.status
   ),
   recorded as (
     insert into orchestratum.history (
@@ -138,14 +134,14 @@ begin
   )
   select
     h.id::text, h.fence,
-    case when e.id is not null or a.id is not null then 'accepted'
+    case when s.id is not null or a.id is not null then 'accepted'
       -- Locked, and yet not written: it changed after this statement's snapshot (somebody began to wait for it).
       when h.row is not null or h.seen then 'busy'
       else 'missing'
     end,
-    coalesce(e.awaited, false), null, null
+    coalesce(s.awaited, false), null, null
   from held h
-  left join ended e on e.id = h.id and e.fence = h.fence
+  left join settled s on s.id = h.id and s.fence = h.fence
   left join returned a on a.id = h.id and a.fence = h.fence
   union all
   select null, null, 'due', null, due.queue, min(due.available_at)::text from due group by due.queue;

@@ -24,7 +24,8 @@ insert into orchestratum.setting (id) values (true);
 -- nothing is parsed and printed again at every claim, and octet_length() knows the size without reading a toasted value.
 -- No status is stored: it follows from leased_by and available_at, so that no two columns can contradict each other.
 create table orchestratum.command (
-  id uuid primary key,
+  -- Each row has two entries here before vacuum comes, its own and its claim's: a page that is half full takes both without a split.
+  id uuid primary key with (fillfactor = 50),
   name text not null check (char_length(name) between 1 and 200),
   version smallint not null check (version > 0),
   hook text check (hook in ('failure', 'cancellation')),  -- set: runs that hook of its parent, not the handler
