@@ -14,7 +14,7 @@ export interface CallStore {
   begin(id: string, forMs: number): Awaitable<{ readonly answer: string | undefined } | undefined>;
   /** Keeps its answer. */
   end(id: string, answer: string, forMs: number): Awaitable<void>;
-  /** Forgets an id whose work failed and may be done again: a signed tick. Where it is missing, a repeat is refused. */
+  /** Forgets an id whose work failed and may be done again: a signed tick. Where it is missing or fails, a repeat is refused. */
   forget?(id: string): Awaitable<void>;
 }
 
@@ -41,7 +41,11 @@ export function createOnce(store: CallStore, refuse: () => Error, repeatsFailed:
       if (known?.answer !== undefined) return known.answer;
       if (known) throw refuse();
       const answer = await work().catch(async (error: unknown) => {
-        if (repeatsFailed) await store.forget?.(id);
+        try {
+          if (repeatsFailed) await store.forget?.(id);
+        } catch {
+          // What the work failed with is told, and not this.
+        }
         throw error;
       });
       await store.end(id, answer, rememberMs);

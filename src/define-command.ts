@@ -143,8 +143,7 @@ export interface Contract<Input extends Schema = undefined, Output extends Schem
   ): Handler;
 }
 
-/** Every key of a definition: one that is not among them is a slip of the pen, and would else be ignored in silence. */
-const known: Keys<Definition> = {
+const definitionKeys: Keys<Definition> = {
   name: true,
   input: true,
   output: true,
@@ -178,9 +177,7 @@ export function defineCommand<Input extends Schema = undefined, Output extends S
   const { name, version = 1, input, output, upgrade, queue, priority, timeoutMs, retries, backoff } = definition;
   requireName("Cannot define command", name);
   const attempt = `Cannot define command "${name}"`;
-  for (const key of Object.keys(definition)) {
-    if (!Object.hasOwn(known, key)) throw new TypeError(`${attempt}: there is no option ${shown(key)}`);
-  }
+  requireKeys(attempt, definition, definitionKeys);
   requireInteger(attempt, "version", version, 1, maxVersion);
   requireSchema(attempt, "input", input);
   requireSchema(attempt, "output", output);

@@ -139,7 +139,11 @@ export type Observation =
 /** Receives observations. Called synchronously; what it throws is ignored. */
 export interface Observer {
   (observation: Observation): void;
-  /** Whether it wants observations of this type: what nobody wants is not even made. @default all of them */
+  /**
+   * Whether it wants observations of this type: what nobody wants is not even made. Where it throws, it does.
+   *
+   * @default all of them
+   */
   wants?(type: Observation["type"]): boolean;
 }
 
@@ -169,9 +173,16 @@ export interface Observers {
   add(observer: Observer): () => void;
 }
 
+function wants(observer: Observer, type: Observation["type"]): boolean {
+  try {
+    return observer.wants?.(type) ?? true;
+  } catch {
+    return true;
+  }
+}
+
 export function createObservers(): Observers {
   const observers = new Set<{ readonly observer: Observer }>();
-  const wants = ({ wants }: Observer, type: Observation["type"]): boolean => wants === undefined || wants(type);
   return {
     wants(type) {
       for (const { observer } of observers) if (wants(observer, type)) return true;

@@ -32,8 +32,6 @@ export interface PresenceOptions {
 const patienceMs = 30_000;
 /** Nothing waits for longer: not the start, and not the stop. */
 const deadlineMs = 5_000;
-/** Of the id of ticks, which names what they serve. */
-const maxIdLength = 200;
 
 export function createPresence(options: PresenceOptions): Presence {
   const { database, worker, instance, runtime, host, queues, concurrency, silenceMs, running, report } = options;
@@ -57,7 +55,7 @@ export function createPresence(options: PresenceOptions): Presence {
       if (left) return;
       const row = { instance, runtime, host, queues, concurrency, handlers };
       if (silenceMs === undefined) {
-        const id = `${instance ?? "tick"}:${queues.toSorted().join(",")}`.slice(0, maxIdLength);
+        const id = `${instance ?? "tick"}:${queues.toSorted().join(",")}`;
         announcing = say("registerTick", JSON.stringify({ ...row, id }));
       } else {
         const own = { id: worker, running: running(), lost_after_ms: silenceMs + patienceMs };

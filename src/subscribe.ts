@@ -9,7 +9,15 @@ import type { Metadata } from "./command.ts";
 import { defineCommand } from "./define-command.ts";
 import { type AnyEventContract, isEventContract } from "./define-event.ts";
 import { type Awaitable, createHandler, type Handler, type HandlerContext } from "./handler.ts";
-import { type Keys, maxPatterns, maxSubscriptionLength, requireObject, requireText, shown } from "./limits.ts";
+import {
+  type Keys,
+  maxPatterns,
+  maxSubscriptionLength,
+  requireKeys,
+  requireObject,
+  requireText,
+  shown,
+} from "./limits.ts";
 import type { HandlerMiddleware } from "./middleware.ts";
 import { parseTime } from "./outcome.ts";
 import {
@@ -92,7 +100,7 @@ export interface Subscription {
 /** The names of the commands that deliver. */
 export const deliveryPrefix = "deliver:";
 
-const known: Keys<SubscriptionDefinition> = {
+const subscriptionKeys: Keys<SubscriptionDefinition> = {
   name: true,
   to: true,
   handler: true,
@@ -125,9 +133,7 @@ export function subscribe<const To extends SubscriptionTarget | readonly Subscri
   const { name, to, handler, middleware, ...options } = definition;
   requireSubscriptionName(attempt, name);
   const within = `${attempt} "${name}"`;
-  for (const key of Object.keys(definition)) {
-    if (!Object.hasOwn(known, key)) throw new TypeError(`${within}: there is no option ${shown(key)}`);
-  }
+  requireKeys(within, definition, subscriptionKeys);
   if (typeof handler !== "function") {
     throw new TypeError(`${within}: handler must be a function, got ${shown(handler)}`);
   }

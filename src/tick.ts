@@ -91,7 +91,8 @@ const registerEveryMs = 60_000;
 const afterTroubleMs = 5_000;
 
 export function createTicking({ database, clock, hints, report, startWorker }: TickingParts): Ticking {
-  let begunAt = Number.NEGATIVE_INFINITY;
+  /** When a tick of these queues has registered last: each set of them is a worker of its own to the fleet. */
+  const begunAt = new Map<string, number>();
 
   async function tick(given?: OwnTickOptions): Promise<TickResult> {
     requireKeys(attempt, given, tickKeys);
@@ -107,7 +108,8 @@ export function createTicking({ database, clock, hints, report, startWorker }: T
     const startedAt = clock.now();
     const endsAt = startedAt + maxMs;
     const latest = startedAt + latestMs;
-    const begun = startedAt - begunAt < registerEveryMs;
+    const served = JSON.stringify(queues.toSorted());
+    const begun = startedAt - (begunAt.get(served) ?? Number.NEGATIVE_INFINITY) < registerEveryMs;
     const worker = startWorker(
       endingBy(latest, database, clock),
       {
@@ -122,7 +124,10 @@ export function createTicking({ database, clock, hints, report, startWorker }: T
     const timer = clock.after(maxMs, () => void worker.stop({ graceMs: 0 }));
     try {
       await worker.started;
-      if (!begun) begunAt = startedAt;
+      if (!begun) {
+        for (const [key, at] of begunAt) if (startedAt - at >= registerEveryMs) begunAt.delete(key);
+        begunAt.set(served, startedAt);
+      }
       await worker.worked;
       await worker.stop({ graceMs: Math.max(endsAt - clock.now(), 0) });
       const ahead = await look(worker);

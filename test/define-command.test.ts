@@ -128,7 +128,7 @@ const refused: Refusal[] = [
     "backoff.factor must be a number from 1 up, got 0.5",
   ],
   ["half a jitter", { backoff: { jitter: "half" } }, TypeError, 'backoff.jitter must be "full" or "none", got "half"'],
-  ["a slip of the pen", { retry: 3 }, TypeError, 'Cannot define command "a": there is no option "retry"'],
+  ["a slip of the pen", { retry: 3 }, TypeError, 'Cannot define command "a": there is no option "retry", only name, '],
 ];
 for (const [what, definition, error, message] of refused) {
   test(`defineCommand() refuses ${what}`, () => {

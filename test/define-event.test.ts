@@ -193,7 +193,7 @@ test.each([
   [{ name: "a b" }, 'Cannot subscribe: name must be free of white space and control characters, got "a b"'],
   [{ name: "a".repeat(101) }, "Cannot subscribe: name must have 1 to 100 characters, got 101"],
   [{ handler: 1 }, 'Cannot subscribe "a": handler must be a function, got 1'],
-  [{ retrys: 1 }, 'Cannot subscribe "a": there is no option "retrys"'],
+  [{ retrys: 1 }, 'Cannot subscribe "a": there is no option "retrys", only name, '],
   [{ retries: -1 }, "retries must be an integer from 0 to 32766, got -1"],
   [{ queue: "a b" }, "queue must be free of white space"],
 ])("subscribe() refuses %j", (wrong, message) => {

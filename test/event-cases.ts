@@ -16,7 +16,18 @@ import {
   snooze,
   subscribe,
 } from "../src/index.ts";
-import { type Case, limited, quick, rejection, type Scene, same, scenario, signal, truth } from "./conformance.ts";
+import {
+  type Case,
+  eventually,
+  limited,
+  quick,
+  rejection,
+  type Scene,
+  same,
+  scenario,
+  signal,
+  truth,
+} from "./conformance.ts";
 
 /** Contracts whose topics are a scene's own: all scenes share the subscriptions of one database. */
 function eventsOf({ queue }: Scene) {
@@ -43,15 +54,6 @@ function subscribed(
     to: to as string,
     handler,
   } as SubscriptionDefinition<string>);
-}
-
-/** Looks until it holds. */
-async function eventually(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-  const until = Date.now() + 20_000;
-  while (!(await holds())) {
-    if (Date.now() > until) throw new Error(`It did not come to hold that ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
 }
 
 /** Waits until every delivery of an event has ended, and answers what became of it. */
@@ -143,10 +145,12 @@ export const eventCases: readonly Case[] = [
     };
     same([error.code, error.issues[0]?.path], ["ORCHESTRATUM_INVALID_DATA", "orderId"], "the code and the path");
     truth(error.message.includes(`event "${scene.queue}.orders.order_placed"`), error.message);
+    const twin = crypto.randomUUID();
     const bad = [
       publish(Noted({ when: new Date(0) } as never)),
       publish(Noted("x".repeat(262_143))),
       publish(Noted(1, { id: "no" })),
+      publish([Noted(1, { id: twin }), Noted(2), Noted(3, { id: twin.toUpperCase() })]),
       publish(Noted(1, { metadata: 3 as never })),
       publish(OrderPlaced as never),
       publish({} as never),
@@ -702,9 +706,6 @@ export const eventCases: readonly Case[] = [
       await dropDeadLetters({ subscription: `bad_${scene.queue}` });
       same(await told(two.id), ["partially_handled", false, ["good"]], "the other, with two dropped");
       same(await told(other.id), ["handled", true, ["good"]], "what those subscriptions did not get");
-      await orchestrator.removeSubscription(`bad_${scene.queue}`, { deliveries: "keep" });
-      await orchestrator.removeSubscription(`worse_${scene.queue}`, { deliveries: "keep" });
-      same(await told(one.id), ["partially_handled", false, ["good"]], "after the removal");
 
       const { driver } = scene.ground;
       const old =
@@ -714,6 +715,34 @@ export const eventCases: readonly Case[] = [
       const id = commandOf((await eventStatus(other.id)) as EventStatus, "good");
       await driver.query("delete from orchestratum.history where id = $1::text::uuid", [id]);
       same(await told(other.id), ["published", false, []], "after history's retention");
+
+      await orchestrator.removeSubscription(`bad_${scene.queue}`, { deliveries: "keep" });
+      await orchestrator.removeSubscription(`worse_${scene.queue}`, { deliveries: "keep" });
+      same(await told(one.id), ["partially_handled", false, ["good"]], "after the removal");
+    },
+  ),
+
+  scenario(
+    "eventStatus() tells by when a subscription was added whether a drop took a delivery of its",
+    async (scene) => {
+      const { Noted, OrderShipped } = eventsOf(scene);
+      const orchestrator = await scene.working([subscribed(scene, "good", `${scene.queue}.#`, () => {})]);
+      const told = async (id: string) => {
+        const state = await orchestrator.eventStatus(id);
+        return [state?.status, state?.isComplete, state?.deliveries.map(({ subscription }) => short(subscription))];
+      };
+      const one = await orchestrator.publish(Noted(1));
+      const other = await orchestrator.publish(OrderShipped({ orderId: "o-1" }));
+      for (const { id } of [one, other]) await settled(orchestrator, id, 1);
+      const { position } = await orchestrator.readAll({ topics: `${scene.queue}.#`, limit: 1 });
+      const late = subscribed(scene, "late", Noted, () => Promise.reject(new Error("no")), { retries: 0 });
+      await (await scene.working([late])).addSubscription(late, { from: position - 1 });
+      await settled(orchestrator, one.id, 2);
+      await orchestrator.dropDeadLetters({ queue: scene.queue });
+      same(await told(one.id), ["partially_handled", false, ["good"]], "what was delivered late, and dropped");
+      same(await told(other.id), ["handled", true, ["good"]], "what it did not get");
+      await orchestrator.addSubscription(subscribed(scene, "later", OrderShipped, () => {}));
+      same(await told(other.id), ["handled", true, ["good"]], "what one would have got that was not there yet");
     },
   ),
 

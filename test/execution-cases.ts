@@ -9,7 +9,18 @@ import {
   PermanentFailure,
   snooze,
 } from "../src/index.ts";
-import { type Case, limited, rejection, type Scene, same, scenario, signal, succeeded, truth } from "./conformance.ts";
+import {
+  type Case,
+  eventually,
+  limited,
+  rejection,
+  type Scene,
+  same,
+  scenario,
+  signal,
+  succeeded,
+  truth,
+} from "./conformance.ts";
 
 /** An orchestrator with middleware, which the scene's own has not. */
 function within(scene: Scene, handlers: readonly Handler[], middleware: readonly Middleware[]) {
@@ -157,6 +168,63 @@ export const executionCases: readonly Case[] = [
       "what they saw",
     );
   }),
+
+  scenario(
+    "execute middleware sees the output of a success as it is recorded, each layer its own copy",
+    async (scene) => {
+      const seen: unknown[] = [];
+      const looksOn: Middleware = {
+        async execute({ hook }, next) {
+          const attempted = await next();
+          if (attempted.kind !== "succeeded") return;
+          const { output } = attempted;
+          seen.push([hook ?? "handler", structuredClone(output)]);
+          if (output !== undefined) Object.assign(output as object, { pages: 0 });
+        },
+      };
+      const pages = v.pipe(v.number(), v.minValue(1), v.transform(String));
+      const report = defineCommand(
+        scene.define({ name: "report", input: v.number(), output: v.object({ pages }), retries: 0 }),
+      );
+      const silent = defineCommand(scene.define({ name: "silent" }));
+      const hooked = signal();
+      await using orchestrator = within(
+        scene,
+        [
+          report.handle(({ input }) => ({ pages: input }), { middleware: [looksOn], onFailure: () => silent() }),
+          silent.handle(() => {
+            hooked.give();
+            return "dropped";
+          }),
+        ],
+        [looksOn],
+      );
+      await scene.work(orchestrator, { concurrency: 1 });
+      const { id } = await orchestrator.push(report(3));
+      same(succeeded(await orchestrator.waitFor(id, limited)), { pages: "3" }, "the output");
+      same(
+        seen.splice(0),
+        [
+          ["handler", { pages: 3 }],
+          ["handler", { pages: 3 }],
+        ],
+        "what both layers saw",
+      );
+      // Of what the schema refuses, and of what records none, there is nothing to see.
+      await orchestrator.push(report(0));
+      await hooked.got();
+      await eventually("three layers have seen what came after it", () => seen.length === 3);
+      same(
+        seen,
+        [
+          ["failure", undefined],
+          ["failure", undefined],
+          ["handler", undefined],
+        ],
+        "what came after a failure",
+      );
+    },
+  ),
 
   scenario("execute middleware refuses an attempt, and for good with PermanentFailure", async (scene) => {
     let runs = 0;
@@ -308,11 +376,7 @@ export const executionCases: readonly Case[] = [
           for (const { id } of scene.seen("command_unknown")) seen.set(id, (seen.get(id) ?? 0) + 1);
           return Math.max(0, ...seen.values());
         };
-        const until = Date.now() + 20_000;
-        while (!upgrades && sightings() < 6) {
-          truth(Date.now() < until, "commands are put off by who does not know them");
-          await new Promise((resolve) => setTimeout(resolve, 10));
-        }
+        await eventually("commands are put off by who does not know them", () => upgrades || sightings() >= 6);
         busy.give();
         const by = { old: 0, new: 0 };
         for (const [index, { id }] of olds.entries()) {

@@ -44,6 +44,36 @@ test("one observer may be added twice, and taken away once", () => {
   expect(times).toBe(1);
 });
 
+test("an observer whose wants() throws gets everything, and harms nobody", () => {
+  const observers = createObservers();
+  const broken: string[] = [];
+  const others: string[] = [];
+  const wants = () => {
+    throw new Error("It broke");
+  };
+  observers.add(Object.assign(({ type }: Observation) => void broken.push(type), { wants }));
+  observers.add(({ type }) => others.push(type));
+  expect(observers.wants("claimed")).toBe(true);
+  observers.report(started);
+  expect([broken, others]).toEqual([["worker_started"], ["worker_started"]]);
+});
+
+test("wants() of an observer may be a method that asks itself", () => {
+  const observers = createObservers();
+  const seen: string[] = [];
+  const observer = Object.assign(({ type }: Observation) => void seen.push(type), {
+    wanted: "worker_stopped",
+    wants(type: string) {
+      return type === this.wanted;
+    },
+  });
+  observers.add(observer);
+  expect([observers.wants("claimed"), observers.wants("worker_stopped")]).toEqual([false, true]);
+  observers.report(started);
+  observers.report(stopped);
+  expect(seen).toEqual(["worker_stopped"]);
+});
+
 test("a log does not want what it would not write", () => {
   const observers = createObservers();
   observers.add(logTo(() => {}, { level: "info" }));

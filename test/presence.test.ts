@@ -130,6 +130,29 @@ test("ticks that serve the same queues are one worker, from process to process, 
   });
 });
 
+test("ticks of one orchestrator are shown for each set of queues that they serve", async () => {
+  const { orchestrator, driver } = orchestrate(systemClock);
+  for (let minute = 0; minute < 2; minute++) {
+    for (const queues of [["a"], ["b"], ["b", "a"], ["a", "b"]]) await orchestrator.tick({ queues });
+  }
+  expect((await fleet()).map(({ id, queues }) => [id, queues])).toEqual([
+    ["tick:a", ["a"]],
+    ["tick:a,b", ["b", "a"]],
+    ["tick:b", ["b"]],
+  ]);
+  expect(driver.count(saysIt)).toBe(3);
+});
+
+test("ticks of many queues with long names are told apart", async () => {
+  const { orchestrator } = orchestrate(systemClock);
+  const long = (last: string) => [`x${"\u{1F600}".repeat(49)}`, `y${"\u{1F600}".repeat(49)}`, `z${last}`];
+  for (const queues of [long("1"), long("2"), long("1").toReversed()]) await orchestrator.tick({ queues });
+  const rows = await fleet();
+  expect(rows.map(({ queues }) => queues).toSorted()).toEqual([long("1"), long("2")]);
+  for (const { id } of rows) expect([...id].length).toBeLessThanOrEqual(200);
+  expect(observations.filter(({ type }) => type === "database_trouble")).toEqual([]);
+});
+
 test("ticks count as lost when twice as long has gone by as between the last two", async () => {
   const lostAfter = async () => {
     await orchestrate(systemClock).orchestrator.tick();

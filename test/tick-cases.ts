@@ -187,7 +187,7 @@ export const tickCases: readonly Case[] = [
     const job = defineCommand(scene.define({ name: "job" }));
     const { orchestrator, tick } = watched(scene, [job.handle(() => {})]);
     await tick();
-    await scene.ground.driver.query("update orchestratum.duty set next_run_at = '-infinity', lease_ends_at = null", []);
+    await scene.ground.driver.query("update orchestratum.duty set next_run_at = now(), lease_ends_at = null", []);
     scene.observations.length = 0;
     await tick();
     const done = scene.seen("duty_finished");
@@ -226,7 +226,7 @@ export const tickCases: readonly Case[] = [
           [],
         );
       await dueAt("clock_timestamp() + interval '1 hour'", "<> 'retention'");
-      await dueAt("'-infinity'", "= 'retention'");
+      await dueAt("clock_timestamp()", "= 'retention'");
       scene.observations.length = 0;
       const began = performance.now();
       await tick({ maxMs: 5 * minute });
@@ -291,7 +291,7 @@ export const tickCases: readonly Case[] = [
   scenario("tick() with nothing to do costs a handful of statements", async (scene) => {
     const job = defineCommand(scene.define({ name: "job" }));
     const { orchestrator, tick, driver } = watched(scene, [job.handle(() => {})]);
-    await scene.ground.driver.query("update orchestratum.duty set next_run_at = 'infinity'", []);
+    await scene.ground.driver.query("update orchestratum.duty set next_run_at = now() + interval '1 day'", []);
     try {
       await tick();
       truth(driver.sent.length <= 8, `${driver.sent.length} statements are few for the first`);
@@ -305,7 +305,7 @@ export const tickCases: readonly Case[] = [
       const busy = driver.sent.length - before;
       truth(busy <= 12, `${busy} statements are few for a hundred commands`);
     } finally {
-      await scene.ground.driver.query("update orchestratum.duty set next_run_at = '-infinity'", []);
+      await scene.ground.driver.query("update orchestratum.duty set next_run_at = now()", []);
     }
   }),
 

@@ -19,6 +19,7 @@ as $f$
           and (h.version = handled_elsewhere.version or h.upgrades and h.version > handled_elsewhere.version)
       ) as has_one
     from orchestratum.worker w
+    where w.last_seen_at >= handled_elsewhere.at - greatest(interval '3 minutes', w.lost_after_ms * interval '1 millisecond')
   )
   select json_agg(apart.queue order by apart.queue)
   from (

@@ -49,6 +49,18 @@ test("confirm() says lost of a lease that expired and was claimed, while the com
   expect(await confirmed("w2", { id: lease.id, fence: 2 })).toBe("repeated");
 });
 
+test("confirm() says lost of a lease that was handed back, while the command lives and after its end", async () => {
+  const { one, newQueue } = sessions;
+  const queue = newQueue();
+  const lease = await one.leaseOne(queue, {}, { worker: "w1" });
+  expect(await one.giveBack("w1", [{ queue }], [], { at: time(100) })).toBe(1);
+  expect(await confirmed("w1", lease)).toBe("lost");
+  const [next] = (await one.claim(queue, { at: time(101), worker: "w1" })).commands;
+  await one.end("w1", { ...(next ?? expect.fail()), verdict: "succeeded" });
+  expect(await confirmed("w1", lease)).toBe("lost");
+  expect(await confirmed("w1", { id: lease.id, fence: 2 })).toBe("repeated");
+});
+
 test("confirm() says lost of what was taken by a cancel, and of what nobody knows", async () => {
   const { one, newQueue } = sessions;
   const lease = await one.leaseOne(newQueue());
