@@ -16,6 +16,7 @@ import {
   maxBatchCommands,
   maxDelayMs,
   maxPriority,
+  requireBoolean,
   requireInteger,
   requireKeys,
   requireMs,
@@ -37,6 +38,7 @@ export interface ActOptions {
 const actKeys: Keys<ActOptions> = { by: true };
 export const changeKeys: Keys<ActOptions & FilterOptions> = { ...actKeys, ...filterKeys };
 const editKeys: Keys<Parameters<Control["edit"]>[1]> = { input: true, ...actKeys };
+const queuesKeys: Keys<NonNullable<Parameters<Control["queues"]>[0]>> = { hooks: true };
 const listKeys: Keys<NonNullable<Parameters<Control["acts"]>[0]>> = { limit: true };
 
 export interface RetryOptions extends ActOptions {
@@ -64,7 +66,7 @@ export type AmendResult = "changed" | "running" | "cancelling" | "finished" | "u
  */
 export type EraseResult = "erased" | "waiting" | "running" | "unknown" | "busy";
 
-/** A queue that has live commands or is paused. Hook commands are not counted. */
+/** A queue that has live commands or is paused. */
 export interface QueueState {
   readonly queue: string;
   readonly paused: boolean;
@@ -169,8 +171,15 @@ export interface Control {
   /** The names that are paused, the first by the alphabet first. */
   pausedNames(): Promise<PausedName[]>;
 
-  /** Every queue that has live commands, or is paused. It counts all live commands. */
-  queues(): Promise<QueueState[]>;
+  /**
+   * Every queue that has live commands, or is paused. It counts all live commands.
+   *
+   * @throws TypeError for a `hooks` that is no boolean; NotMigratedError.
+   */
+  queues(options?: {
+    /** Count hook commands, too. @default false */
+    readonly hooks?: boolean;
+  }): Promise<QueueState[]>;
 
   /** What operators did, the newest first. Acts are kept until somebody deletes them from table `act`. */
   acts(options?: {
@@ -391,8 +400,11 @@ export function createControl(parts: ControlParts): Control {
         pausedBy: paused_by ?? undefined,
       }));
     },
-    async queues() {
-      const rows = await database.run<QueueRow>("listQueues", []);
+    async queues(options) {
+      requireKeys("Cannot list queues", options, queuesKeys);
+      const { hooks = false } = options ?? {};
+      requireBoolean("Cannot list queues", "hooks", hooks);
+      const rows = await database.run<QueueRow>("listQueues", [hooks]);
       return rows.map(({ paused_at, paused_by, paused_names, ...row }) => ({
         ...row,
         pausedNames: JSON.parse(paused_names) as string[],

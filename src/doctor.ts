@@ -622,6 +622,7 @@ async function lookAtListening({ driver, database, limits, clock }: Patient): Pr
   const heard = new Promise<boolean>((resolve) => {
     hear = () => resolve(true);
   });
+  const opening = new AbortController();
   let listener: Listener | undefined;
   const waiting: { cancel(): void }[] = [];
   const late = new Promise<boolean>((resolve) => {
@@ -632,6 +633,7 @@ async function lookAtListening({ driver, database, limits, clock }: Patient): Pr
     database.schema,
     (got) => got === payload && hear(),
     () => {},
+    { signal: opening.signal },
   );
   try {
     const isListening = await Promise.race([listening.then(() => true), late]);
@@ -642,7 +644,8 @@ async function lookAtListening({ driver, database, limits, clock }: Patient): Pr
     }
   } finally {
     for (const timer of waiting) timer.cancel();
-    // One that has not come about by now is closed when it does.
+    // One that has not come about by now is given up, or closed when it does.
+    opening.abort();
     const closed = listening.then((late) => late.close());
     closed.catch(() => {});
     if (listener) await closed.catch(() => {});

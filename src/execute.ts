@@ -119,9 +119,16 @@ async function attemptWithin(
   }
 }
 
-/** A result as middleware sees it: of what is written nothing but whether it succeeded. */
+/** A result as middleware sees it: of what is written nothing but the output, which is parsed where somebody looks. */
 function attempted(result: ExecutionResult): Attempted {
   switch (result.kind) {
+    case "succeeded":
+      return {
+        kind: "succeeded",
+        get output() {
+          return parseJson(result.output ?? null);
+        },
+      };
     case "snoozed":
       return { kind: "snoozed", until: result.end.until, delayMs: result.end.delayMs };
     case "cancelled":

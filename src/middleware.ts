@@ -79,7 +79,8 @@ export interface Executing {
 
 /** What an attempt came to. Whether it is tried again is decided after it; an attempt that was aborted may end as anything. */
 export type Attempted =
-  | { readonly kind: "succeeded" }
+  /** `output` is as it is recorded, parsed at each look; undefined where the contract has none, and of a hook. */
+  | { readonly kind: "succeeded"; readonly output: unknown }
   /** Recorded by `finish` in a transaction of the handler's own, of which only the database knows whether it committed. */
   | { readonly kind: "finished" }
   | { readonly kind: "snoozed"; readonly until: Date | undefined; readonly delayMs: number | undefined }

@@ -106,7 +106,7 @@ export interface PushOptions extends Omit<CommandOptions, "id"> {
 
 const { id: _, ...defaultKeys } = commandKeys;
 const pushKeys: Keys<PushOptions> = { ...defaultKeys, db: true };
-const countKeys: Keys<NonNullable<Parameters<Orchestrator["counts"]>[0]>> = { finished: true };
+const countKeys: Keys<NonNullable<Parameters<Orchestrator["counts"]>[0]>> = { finished: true, hooks: true };
 const noOptions: PushOptions = Object.freeze({});
 
 /** A command that was pushed. */
@@ -114,7 +114,7 @@ export interface Pushed<Output = unknown> {
   readonly id: CommandId<Output>;
 }
 
-/** How many commands there are of one status in one queue, hook commands left out. */
+/** How many commands there are of one status in one queue. */
 export interface CommandCount {
   readonly queue: string;
   readonly status: CommandStatus;
@@ -172,8 +172,17 @@ export interface Orchestrator
   ): Promise<{ [K in keyof L]: CommandOutcome<OutputOf<L[K]>> }>;
   waitFor(ids: readonly string[], options?: WaitOptions): Promise<CommandOutcome[]>;
 
-  /** How many commands there are, by queue and status. With `finished: false` those that live only, which is quick. */
-  counts(options?: { readonly finished?: boolean }): Promise<CommandCount[]>;
+  /**
+   * How many commands there are, by queue and status.
+   *
+   * @throws TypeError for an option that is no boolean; NotMigratedError.
+   */
+  counts(options?: {
+    /** Count what has finished, too, which reads all of history. @default true */
+    readonly finished?: boolean;
+    /** Count hook commands, too. @default false */
+    readonly hooks?: boolean;
+  }): Promise<CommandCount[]>;
 
   /**
    * Tells workers everywhere to look at these queues at once: for those who pushed by plain SQL without a notification.
@@ -371,10 +380,12 @@ export function createOrchestrator(options: OrchestratorOptions): Orchestrator {
     },
     async counts(countOptions) {
       requireKeys("Cannot count commands", countOptions, countKeys);
-      const { finished = true } = countOptions ?? {};
+      const { finished = true, hooks = false } = countOptions ?? {};
       requireBoolean("Cannot count commands", "finished", finished);
+      requireBoolean("Cannot count commands", "hooks", hooks);
       const rows = await database.run<{ queue: string; status: CommandStatus; count: string }>("countCommands", [
         finished,
+        hooks,
       ]);
       return rows.map((row) => ({ ...row, count: Number(row.count) }));
     },

@@ -3,6 +3,7 @@ import * as v from "valibot";
 import { createOrchestrator, type Driver, defineCommand } from "../src/index.ts";
 import {
   type Case,
+  eventually,
   limited,
   minute,
   rejection,
@@ -229,8 +230,7 @@ export const controlCases: readonly Case[] = [
     await operator.push(Array.from({ length: count }, (_, index) => flop(index)));
     await all.got();
     const ended = async () => (await worker.counts({ finished: false })).every(({ queue }) => queue !== scene.queue);
-    const until = Date.now() + 20_000;
-    while (!(await ended())) truth(Date.now() < until, "all end");
+    await eventually("all end", ended);
     const progress: number[] = [];
     const filter = { queue: scene.queue, from: new Date(Date.now() - 10 * minute) };
     const onProgress = (done: number) => progress.push(done);

@@ -78,6 +78,26 @@ declare global {
     orchestratum.StandardSchemaV1<{ order: string; cents: number }>,
     orchestratum.StandardSchemaV1<{ receipt: string }>
   >;
+  const welcome: orchestratum.Command;
+  const prisma: {
+    $transaction<T>(work: (tx: import("orchestratum/prisma").PrismaTransaction) => Promise<T>): Promise<T>;
+  };
+  /** What wrangler makes of a Worker's bindings. */
+  interface Env {
+    readonly HYPERDRIVE: { readonly connectionString: string };
+    readonly DATABASE_URL: string;
+    readonly TOKEN: string;
+    readonly WORKER: { idFromName(name: string): object; get(id: object): { fetch(url: string): Promise<Response> } };
+  }
+}
+`;
+
+/** Of Bun's own, what they name. */
+const bun = `
+declare module "bun" {
+  import type { BunSqlClient, BunSqlPool } from "orchestratum/bun-sql";
+  type Transaction = BunSqlClient & { readonly savepoint: unknown };
+  export const SQL: new (url: string) => BunSqlPool & { begin<T>(work: (tx: Transaction) => Promise<T>): Promise<T> };
 }
 `;
 
@@ -119,6 +139,7 @@ beforeAll(async () => {
   }
   for (const { file, code } of docExamples()) writeFileSync(join(folder, file), code);
   writeFileSync(join(folder, "surroundings.d.ts"), surroundings);
+  writeFileSync(join(folder, "bun.d.ts"), bun);
   database = await createDatabase();
 });
 
@@ -230,8 +251,9 @@ test("options that the text names are those of some command", () => {
   expect(named.filter((option) => !known.has(option))).toEqual([]);
 });
 
-/** Code of other libraries, which are not installed here: it is JavaScript, at least. */
+/** Code of other libraries, which are not installed here: it is JavaScript, at least. What shows this one is TypeScript. */
 test.each(blocks.filter(({ kind }) => kind === "js"))("$place is a module that parses", async ({ place, code }) => {
+  expect(code).not.toMatch(/orchestratum/);
   const file = join(folder, `${place.replaceAll(/[/.:]/g, "_")}.mjs`);
   writeFileSync(file, code);
   await execute(process.execPath, ["--check", file]);

@@ -14,7 +14,7 @@ import {
 
 const id = "0197a000-0000-7000-8000-000000000001" as CommandId;
 const executing = { name: "job", id } as Executing;
-const succeeded: Attempted = { kind: "succeeded" };
+const succeeded: Attempted = { kind: "succeeded", output: undefined };
 
 /** One attempt within these, by a handler that notes that it ran. */
 async function within(middleware: readonly Middleware[], events: string[] = [], handler = async () => "done") {

@@ -375,7 +375,7 @@ describe("an endpoint", () => {
     };
     const { receive } = adding({ middleware: [openTelemetry().middleware, whole] });
     expect((await answerOf(receive(await request()))).body).toMatchObject({ status: "succeeded", output: 3 });
-    expect(attempted).toEqual([{ kind: "succeeded" }]);
+    expect(attempted).toEqual([{ kind: "succeeded", output: 3 }]);
   });
 });
 

@@ -261,6 +261,7 @@ export function layers() {
       const attempted = await next();
       same<typeof attempted, Attempted>(true);
       if (attempted.kind === "failed") same<typeof attempted.permanent, boolean>(true);
+      if (attempted.kind === "succeeded") same<typeof attempted.output, unknown>(true);
       // @ts-expect-error the result stands
       attempted.kind = "succeeded";
       return attempted;

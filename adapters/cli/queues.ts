@@ -7,7 +7,7 @@ import { timeText } from "./words.ts";
 
 const attempt = "Cannot list queues";
 
-const options = { ...connectionOptions, json: { type: "boolean" } } as const;
+const options = { ...connectionOptions, hooks: { type: "boolean" }, json: { type: "boolean" } } as const;
 
 export const queuesCommand: CliCommand = {
   summary: "lists queues: what waits and runs in them, and which are paused",
@@ -16,6 +16,7 @@ export const queuesCommand: CliCommand = {
 
 Lists the queues in which something lives, and those that are paused.
 
+  --hooks           counts hook commands, too
   --json            prints one document, a list of {"queue", "paused", "scheduled", "pending", "running", …}
 ${connectionUsage}
 
@@ -27,7 +28,8 @@ Examples:
   async run(args) {
     const { values, positionals } = parseOptions(attempt, args, options);
     refusePositionals(attempt, positionals);
-    const queues = await withConnection(values, ({ orchestrator }) => orchestrator.queues());
+    const hooks = values.hooks === true;
+    const queues = await withConnection(values, ({ orchestrator }) => orchestrator.queues({ hooks }));
     if (values.json) {
       await printJson(queues);
       return;

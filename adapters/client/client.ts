@@ -139,7 +139,7 @@ export interface Client {
   tree(id: string): Promise<CommandTree | undefined>;
   explain(id: string): Promise<Explanation | undefined>;
   stats(options?: StatsOptions): Promise<Stats>;
-  queues(): Promise<QueueState[]>;
+  queues(options?: { readonly hooks?: boolean }): Promise<QueueState[]>;
   workerList(): Promise<FleetWorker[]>;
   duties(): Promise<DutyState[]>;
 
@@ -501,7 +501,8 @@ export function createClient(options: ClientOptions): Client {
     tree: (id) => readOne("Cannot read tree", `commands/${id}/tree`, id),
     explain: (id) => readOne("Cannot explain", `commands/${id}/explain`, id),
     stats: ({ hooks } = {}) => read("Cannot read statistics", "stats", { query: { hooks } }),
-    queues: async () => (await read<{ queues: QueueState[] }>("Cannot read queues", "queues")).queues,
+    queues: async ({ hooks } = {}) =>
+      (await read<{ queues: QueueState[] }>("Cannot read queues", "queues", { query: { hooks } })).queues,
     duties: async () => (await read<{ duties: DutyState[] }>("Cannot read duties", "workers")).duties,
     workerList: async () => (await read<{ workers: FleetWorker[] }>("Cannot read workers", "workers")).workers,
     cancel: ((given: string | CommandFilter, given2?: FilterOptions) =>

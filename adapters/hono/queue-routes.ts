@@ -4,13 +4,13 @@ import { metricsText } from "./metrics.ts";
 import { type AnyRoute, route } from "./route.ts";
 import {
   changed,
+  hooksQuery,
   nameParams,
   nothing,
   page,
   queueList,
   queueParams,
   stats,
-  statsQuery,
   workerList,
 } from "./schemas.ts";
 
@@ -21,9 +21,10 @@ export function queueRoutes(orchestrator: Orchestrator): AnyRoute[] {
       path: "/queues",
       scope: "read",
       summary: "Every queue that has live commands, or is paused",
+      query: hooksQuery,
       answers: { 200: { description: "The queues, by their names", schema: queueList } },
-      async handle({ c }) {
-        return c.json({ queues: await orchestrator.queues() });
+      async handle({ c, query: { hooks = false } }) {
+        return c.json({ queues: await orchestrator.queues({ hooks }) });
       },
     }),
     pausing("queue", "pause", "Keep commands of a queue from being started", orchestrator),
@@ -45,7 +46,7 @@ export function queueRoutes(orchestrator: Orchestrator): AnyRoute[] {
       path: "/stats",
       scope: "read",
       summary: "What there is now, and what came of the last 24 hours",
-      query: statsQuery,
+      query: hooksQuery,
       answers: { 200: { description: "By queue, by name and by worker", schema: stats } },
       async handle({ c, query: { hooks = false } }) {
         return c.json(await orchestrator.stats({ hooks }));
@@ -56,9 +57,10 @@ export function queueRoutes(orchestrator: Orchestrator): AnyRoute[] {
       path: "/metrics",
       scope: "read",
       summary: "The same for Prometheus",
+      query: hooksQuery,
       answers: { 200: { description: "Its text format", schema: page, media: "text/plain" } },
-      async handle({ c }) {
-        const text = metricsText(await orchestrator.stats());
+      async handle({ c, query: { hooks = false } }) {
+        const text = metricsText(await orchestrator.stats({ hooks }));
         return c.body(text, 200, { "Content-Type": "text/plain; version=0.0.4; charset=utf-8" });
       },
     }),

@@ -160,7 +160,7 @@ export const sinceQuery: v.GenericSchema<unknown, { readonly since?: string | un
   since: v.optional(time),
 }) as never;
 
-export const statsQuery: v.GenericSchema<unknown, { readonly hooks?: boolean }> = v.object({
+export const hooksQuery: v.GenericSchema<unknown, { readonly hooks?: boolean }> = v.object({
   hooks: v.optional(flag),
 }) as never;
 

@@ -9,6 +9,8 @@
 -- History is read backwards along history_finished, all slots merged, or only those of one ring; what has a parent or a correlation id goes by
 -- the index for that, and is then sorted. enable_sort is off for the first: the plan of an empty table would sort all that there is.
 -- The second is a materialized CTE that knows no other condition and wants no order (`union` would): no other index may be tempted.
+-- Plans are generic: where history is large, one that is made for the range at hand looks cheaper, and would be made anew for every page, over
+-- 32 slots: 2 ms of a page's 3.
 -- A stable function sees one snapshot: what ends meanwhile is live or finished on a page, and never neither.
 create function orchestratum.list(filter json, after json, max_count int, before timestamptz, at timestamptz default clock_timestamp())
 returns table (
@@ -17,7 +19,8 @@ returns table (
   error_code text, error_message text
 )
 language plpgsql stable
-set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off set datestyle = 'ISO' set timezone = 'UTC'
+set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off set plan_cache_mode = force_generic_plan
+set datestyle = 'ISO' set timezone = 'UTC'
 as $f$
 #variable_conflict use_column
 declare
@@ -26,6 +29,8 @@ declare
   f_name text := list.filter ->> 'name';
   f_parent_id uuid := list.filter ->> 'parent_id';
   f_correlation_id text := list.filter ->> 'correlation_id';
+  -- The first of a chain. Here and not in the query, whose planner would cast the text before it looks at the condition.
+  f_first_id uuid := case when f_correlation_id ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then f_correlation_id end;
   f_from timestamptz := coalesce((list.filter ->> 'from')::timestamptz, '-infinity');
   f_to timestamptz := coalesce((list.filter ->> 'to')::timestamptz, 'infinity');
   f_until timestamptz := coalesce(list.before, 'infinity');
@@ -165,7 +170,7 @@ begin
       and case when strpos(replace(h.metadata::text, '\\', ''), '\u') = 0 then left(h.metadata ->> 'correlationId', 200) end = f_correlation_id
     union all
     select own.id, own.slot
-    from (select f_correlation_id::uuid as id where f_parent_id is null and f_correlation_id ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$') asked
+    from (select f_first_id as id where f_parent_id is null) asked
     cross join lateral (select h.id, h.slot from orchestratum.history h where h.id = asked.id limit 1) own
   ),
   chosen as materialized (

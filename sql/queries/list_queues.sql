@@ -1,5 +1,5 @@
--- Every queue with live commands, hook commands left out, and every one that is paused; with those of the names that are paused by themselves
--- of which commands live there. One read of all that lives.
+-- Every queue with live commands, and every one that is paused; with those of the names that are paused by themselves of which commands live
+-- there. $1: count hook commands, too. One read of all that lives.
 with live as (
   select
     c.queue, c.name,
@@ -8,7 +8,7 @@ with live as (
     count(*) filter (where c.available_at > clock.at and c.leased_by is not null) as running
   from orchestratum.command c
   cross join (select clock_timestamp() as at) clock
-  where c.hook is null
+  where $1::boolean or c.hook is null
   group by c.queue, c.name
 ),
 counted as (

@@ -233,6 +233,16 @@ test("pause and resume take a name of commands, and queues shows it where some l
   await run(["cancel", id]);
 });
 
+test("queues and stats count hook commands where they are asked for", async () => {
+  const { id } = await json(["push", "greet", "{}", "--queue", "hooked", "--delay-ms", "3600000"]);
+  await database.sql`update orchestratum.command set hook = 'failure' where id = ${id}`;
+  for (const command of ["queues", "stats"]) {
+    expect((await run([command])).stdout, command).not.toMatch(/^hooked /m);
+    expect((await run([command, "--hooks"])).stdout, command).toMatch(/^hooked +1 +0 +0/m);
+  }
+  await run(["cancel", id]);
+});
+
 test("stats shows queues, names and workers", async () => {
   const { stdout } = await run(["stats"]);
   expect(stdout).toMatch(/^queue +scheduled/m);

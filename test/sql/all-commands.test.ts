@@ -169,20 +169,21 @@ test("all_commands tells the same status as get()", async () => {
   expect(new Set(found.map(({ status }) => status)).size).toBe(8);
 });
 
-test("all_commands is what count_commands counts, hooks left out", async () => {
+test("all_commands is what count_commands counts, hook commands where they are asked for", async () => {
   const { one, newQueue } = sessions;
   const queue = newQueue();
   const lease = await one.leaseOne(queue);
   await one.end("worker", { ...lease, verdict: "failed" });
   await one.push([{ queue }, { queue }, { queue, hook: "failure" }, { queue, delay_ms: 60_000 }]);
-  const counts = async (isComplete: boolean) =>
-    (await one.rows<{ queue: string; status: string; count: string }>(queries.countCommands, [isComplete])).filter(
-      (row) => row.queue === queue,
-    );
+  const counts = async (isComplete: boolean, hooks = false) =>
+    (
+      await one.rows<{ queue: string; status: string; count: string }>(queries.countCommands, [isComplete, hooks])
+    ).filter((row) => row.queue === queue);
   const live = [
     { queue, status: "pending", count: "2" },
     { queue, status: "scheduled", count: "1" },
   ];
   expect(await counts(false)).toEqual(live);
   expect(await counts(true)).toEqual([{ queue, status: "failed", count: "1" }, ...live]);
+  expect((await counts(false, true))[0]).toEqual({ queue, status: "pending", count: "3" });
 });

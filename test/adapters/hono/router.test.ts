@@ -366,6 +366,34 @@ describe("what there is", () => {
     }
   });
 
+  test("GET /queues, /stats and /metrics count hook commands where they are asked for", async () => {
+    const ids = [await pushed({ name: "wait", queue: "hooked" }), await pushed({ name: "wait", queue: "hooked" })];
+    await database.query("update orchestratum.command set hook = 'failure' where id = $1::text::uuid", [
+      ids[0] as string,
+    ]);
+    const pendingIn = async (path: string): Promise<number | undefined> =>
+      (await ask(`GET ${path}`)).json.queues.find(({ queue }: { queue: string }) => queue === "hooked")?.pending;
+    const counted = async (query: string) => [
+      await pendingIn(`/queues${query}`),
+      await pendingIn(`/stats${query}`),
+      Number(
+        /^orchestratum_live_commands\{queue="hooked",status="pending"\} (.*)$/m.exec(
+          (await ask(`GET /metrics${query}`)).text,
+        )?.[1],
+      ),
+    ];
+    // Figures are shared for a second.
+    for (const [query, count] of [
+      ["", 1],
+      ["?hooks=false", 1],
+      ["?hooks=true", 2],
+    ] as const)
+      await expect.poll(() => counted(query), { timeout: 10_000 }).toEqual([count, count, count]);
+    for (const path of ["queues", "stats", "metrics"])
+      expect((await ask(`GET /${path}?hooks=yes`)).status, path).toBe(400);
+    for (const id of ids) await site.orchestrator.cancel(id);
+  });
+
   test("GET /metrics is Prometheus' text, also with names that need escapes", async () => {
     await ask("POST /commands", { body: { name: "wait", queue: 'q"\\<b>' } });
     // Figures are shared for a second.
@@ -410,4 +438,20 @@ test("router() mounts at any path and lays nothing around its neighbours", async
     expect([refused.status, refused.headers.get("content-type")]).toEqual([400, "application/problem+json"]);
     expect(refused.headers.get("x-content-type-options")).toBe("nosniff");
   }
+});
+
+test("router() leaves a neighbour's answers alone, also where there is nothing at an address of both", async () => {
+  const app = new Hono();
+  app.route("/", site.app);
+  app.use(async (_, next) => await next());
+  app.put("/commands/:id", (c) => c.json({ mine: c.req.param("id") }, c.req.param("id") === "none" ? 404 : 200));
+  for (const [id, status] of [
+    ["one", 200],
+    ["none", 404],
+  ] as const) {
+    const answer = await app.request(`/commands/${id}`, { method: "PUT" });
+    expect([answer.status, await answer.json()]).toEqual([status, { mine: id }]);
+  }
+  const refused = await app.request("/commands/one", { method: "PATCH" });
+  expect([refused.status, refused.headers.get("allow")]).toEqual([405, "GET, HEAD"]);
 });
