@@ -173,20 +173,26 @@ function responseOf(message: IncomingMessage): Response {
   const isEmpty = [204, 205, 304].includes(status);
   if (isEmpty || status < 200 || status > 599) message.destroy();
   if (status < 200 || status > 599) return Response.error();
+  let isLeft = false;
   const body = isEmpty
     ? null
     : new ReadableStream<Uint8Array>({
         start(controller) {
           message.on("data", (chunk: Uint8Array) => {
+            // Deno tells of what had arrived before it was destroyed.
+            if (isLeft) return;
             controller.enqueue(new Uint8Array(chunk));
             if ((controller.desiredSize ?? 1) <= 0) message.pause();
           });
-          message.on("end", () => controller.close());
+          message.on("end", () => isLeft || controller.close());
           message.on("error", (error) => controller.error(error));
           message.on("aborted", () => controller.error(new Error("The endpoint broke off its answer")));
         },
         pull: () => void message.resume(),
-        cancel: () => void message.destroy(),
+        cancel() {
+          isLeft = true;
+          message.destroy();
+        },
       });
   return new Response(body, { status, headers });
 }

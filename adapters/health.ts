@@ -1,5 +1,6 @@
 /** Whether a process lives and is ready, for those who start, stop and route to processes: containers, balancers. */
 import type { Orchestrator } from "../src/index.ts";
+import { within } from "./within.ts";
 
 /** Nobody's: asking for it shows that the database answers and that the schema is there. */
 const nobody = "00000000-0000-4000-8000-000000000000";
@@ -24,19 +25,11 @@ export function healthCheck(orchestrator: Pick<Orchestrator, "get">): (request: 
 
 /** Whether the database answers the cheapest question that needs the schema: one look at an index. */
 export async function answersWithin(orchestrator: Pick<Orchestrator, "get">, ms: number): Promise<boolean> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<false>((resolve) => {
-    timer = setTimeout(() => resolve(false), ms);
-  });
   const answered = orchestrator.get(nobody).then(
     () => true,
     () => false,
   );
-  try {
-    return await Promise.race([answered, late]);
-  } finally {
-    clearTimeout(timer);
-  }
+  return (await within(ms, answered)) ?? false;
 }
 
 function answer(status: number, text: string): Response {

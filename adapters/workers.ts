@@ -7,6 +7,7 @@
 import type { Orchestrator, TickOptions, TickResult, WorkerOptions } from "../src/index.ts";
 import { requireInteger } from "../src/limits.ts";
 import type { OwnTickOptions } from "../src/tick.ts";
+import { within } from "./within.ts";
 
 /** What one invocation uses. */
 export interface Opened {
@@ -142,19 +143,6 @@ async function runTick(
     } finally {
       if (close) await within(leftMs(closedMs), close());
     }
-  }
-}
-
-/** Waits for `ms` at most; undefined is the answer then, and what comes of it later is nobody's any more. */
-async function within<Value>(ms: number, promise: Promise<Value>): Promise<Value | undefined> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<undefined>((resolve) => {
-    timer = setTimeout(() => resolve(undefined), Math.max(ms, 0));
-  });
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
   }
 }
 

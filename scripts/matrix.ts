@@ -23,7 +23,7 @@ Runs the tests on every runtime, driver and version of PostgreSQL, and prints ho
 Options
   --ci                what every change is tested on: Deno, Bun and workerd (Node.js is \`npm test\`)
   --runtime <name>    only this runtime; may be given several times: node20, node22, node24, deno, bun, workerd
-  --driver <name>     only this driver, or "connections"; may be given several times
+  --driver <name>     only this driver, "connections" or "clients"; may be given several times
   --server <major>    only this version of PostgreSQL: 15, 16, 17, 18; may be given several times
   --help
 
@@ -68,6 +68,10 @@ const conformance = "test/adapters/conformance.test.ts";
 const connections = ["connections", "postgres-js", "node-postgres", "transactions"].map(
   (name) => `test/adapters/${name}.test.ts`,
 );
+/** What asks others over HTTP, by the runtime's own fetch and sockets. */
+const clients = ["client", "client-retries", "guarded-fetch"].map((name) => `test/adapters/${name}.test.ts`);
+/** What `--ci` leaves of the table. */
+const ofCi = ["deno:postgres.js", "deno:clients", "bun:Bun.SQL", "bun:clients", "workerd:postgres.js", "all:any"];
 
 const host = `node${process.versions.node.split(".")[0]}`;
 
@@ -102,8 +106,10 @@ function cells(): Cell[] {
     add(runtime, runtime === "bun" ? [...onEveryNode, "Bun.SQL"] : onEveryNode);
   }
   for (const runtime of Object.keys(runners).filter((name) => name !== host)) {
-    const command = [...(runners[runtime] as string[]), vitest, "run", ...connections];
-    found.push({ runtime, driver: "connections", server: newest, command, env: {} });
+    for (const [driver, files] of Object.entries({ connections, clients })) {
+      const command = [...(runners[runtime] as string[]), vitest, "run", ...files];
+      found.push({ runtime, driver, server: newest, command, env: {} });
+    }
   }
   add(host, ["node-postgres with a client", "postgres.js behind PgBouncer", "node-postgres behind PgBouncer"]);
   for (const server of ["15", "16", "17"]) add(host, ["postgres.js", "node-postgres"], server);
@@ -120,8 +126,7 @@ function cells(): Cell[] {
   );
   const wanted = (given: readonly string[] | undefined, value: string): boolean => given?.includes(value) ?? true;
   const inCi = ({ runtime, driver, server }: Cell): boolean =>
-    server === newest &&
-    ["deno:postgres.js", "bun:Bun.SQL", "workerd:postgres.js", "all:any"].includes(`${runtime}:${driver}`);
+    server === newest && ofCi.includes(`${runtime}:${driver}`);
   return found.filter(
     (cell) =>
       wanted(options.runtime, cell.runtime) &&

@@ -91,8 +91,12 @@ function aboutOf(usage: string, option: string): string {
   return truncate(text.replace(/ \[[^\]]*\]$/, "").replace(/[,;:]$/, ""), 70);
 }
 
-/** Options of the command line itself. */
-const general = ["--help", "--version"];
+/** What stands in a command's place, and what it does. */
+const general: Readonly<Record<string, string>> = {
+  help: "prints how a command is used",
+  "--help": "prints how it is used",
+  "--version": "tells the release",
+};
 
 const scripts: Readonly<Record<string, (commands: readonly Described[]) => string>> = { bash, zsh, fish };
 
@@ -117,7 +121,7 @@ _orchestratum() {
   local word="\${COMP_WORDS[COMP_CWORD]}" before="\${COMP_WORDS[COMP_CWORD-1]}" options='' taking='' words=''
   COMPREPLY=()
   if [ "$COMP_CWORD" -eq 1 ]; then
-    COMPREPLY=($(compgen -W ${listOf([...names, "help", ...general])} -- "$word"))
+    COMPREPLY=($(compgen -W ${listOf([...names, ...Object.keys(general)])} -- "$word"))
     return
   fi
   case "\${COMP_WORDS[1]}" in
@@ -151,22 +155,27 @@ function zsh(commands: readonly Described[]): string {
             : `:value:(${value.join(" ")})`;
     return quoted(`${flag}[${told(about)}]${after}`);
   };
-  const taken = (takes: CliCommand["takes"]): string[] =>
-    takes === undefined ? [] : [quoted(takes === "files" ? "*:file:_files" : `1:word:(${takes.join(" ")})`)];
+  /** Also where nothing is known of the words: after one that it was not told of, zsh offers no option. */
+  const taken = (takes: CliCommand["takes"]): string =>
+    quoted(takes === undefined ? "*:word:" : takes === "files" ? "*:file:_files" : `1:word:(${takes.join(" ")})`);
   const cases = commands.map(
     ({ name, options: own, takes }) =>
-      `    ${name})\n      _arguments ${[...own.map(specification), ...taken(takes)].join(" \\\n        ")} ;;`,
+      `    ${name})\n      _arguments ${[...own.map(specification), taken(takes)].join(" \\\n        ")} ;;`,
   );
-  const described = commands.map(({ name, summary }) => `    ${quoted(`${name}:${told(summary)}`)}`);
+  const described = (names: readonly (readonly [string, string])[]): string =>
+    names.map(([name, about]) => `    ${quoted(`${name}:${told(about)}`)}`).join("\n");
   return `#compdef orchestratum
 # Completion of orchestratum for zsh.
 _orchestratum() {
-  local -a commands
+  local -a commands general
   commands=(
-${described.join("\n")}
+${described(commands.map(({ name, summary }) => [name, summary]))}
+  )
+  general=(
+${described(Object.entries(general))}
   )
   if (( CURRENT == 2 )); then
-    _describe command commands
+    _describe command commands -- general
     return
   fi
   shift words
@@ -184,7 +193,7 @@ fi`;
 }
 
 function fish(commands: readonly Described[]): string {
-  const within = (name: string): string => `-n '__fish_seen_subcommand_from ${name}'`;
+  const within = (name: string): string => `-n '__orchestratum_command_is ${name}'`;
   const lines = commands.flatMap(({ name, summary, options: own, takes }) => [
     `complete -c orchestratum -n __fish_use_subcommand -a ${name} -d ${fishQuoted(summary)}`,
     ...(takes === "files" ? [`complete -c orchestratum ${within(name)} -F`] : []),
@@ -203,10 +212,20 @@ function fish(commands: readonly Described[]): string {
       return `complete -c orchestratum ${within(name)} -l ${flag.slice(2)}${kind} -d ${fishQuoted(about)}`;
     }),
   ]);
+  const first = Object.entries(general).map(([word, about]) => {
+    const kind = word.startsWith("--") ? `-l ${word.slice(2)}` : `-a ${word}`;
+    return `complete -c orchestratum -n __fish_use_subcommand ${kind} -d ${fishQuoted(about)}`;
+  });
+  const names = commands.map(({ name }) => name);
   return `# Completion of orchestratum for fish.
+function __orchestratum_command_is
+    # The first word alone: a later one may be called like a command.
+    set -l words (commandline -opc)
+    test "$words[2]" = $argv[1]
+end
 complete -c orchestratum -f
-complete -c orchestratum -n __fish_use_subcommand -l help -d 'prints how it is used'
-complete -c orchestratum -n __fish_use_subcommand -l version -d 'tells the release'
+${first.join("\n")}
+complete -c orchestratum ${within("help")} -a ${fishQuoted(names.join(" "))}
 ${lines.join("\n")}`;
 }
 

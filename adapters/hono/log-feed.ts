@@ -52,9 +52,9 @@ export function createLogFeed(orchestrator: Source): LogFeed {
       while (followers.size > 0) {
         const from = head ?? 0;
         const page = await orchestrator.readAll({ after: from, limit: pageSize });
-        for (const follower of [...followers]) tell(follower, page);
-        // Somebody has joined meanwhile who has read less.
+        // Somebody has joined meanwhile who has read less: nobody's position may pass what lies between.
         if ((head ?? 0) !== from) continue;
+        for (const follower of [...followers]) tell(follower, page);
         head = page.position;
         if (!page.more) return;
       }

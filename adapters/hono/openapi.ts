@@ -125,13 +125,18 @@ function schemaOf(
 /** A schema under its key, and its definitions under keys of their own: references hold in the document only so. */
 function lifted(key: string, { $defs = {}, ...schema }: Part): Part {
   const keyOf = (name: string): string => `${key}.${name.replaceAll(/[^A-Za-z0-9._-]/g, "_")}`;
+  /** "#" is the schema itself, and a name is written as JSON Pointers write it. */
+  const moved = (reference: string): string =>
+    reference.replace(/^#(?:\/\$defs\/([^/]+))?(?=\/|$)/, (_, name?: string) => {
+      const own = name === undefined ? key : keyOf(name.replaceAll("~1", "/").replaceAll("~0", "~"));
+      return `#/components/schemas/${own}`;
+    });
   const rewritten = (value: unknown): unknown => {
     if (Array.isArray(value)) return value.map(rewritten);
     if (typeof value !== "object" || value === null) return value;
     return Object.fromEntries(
       Object.entries(value).map(([name, one]) => {
-        const [, definition] = (name === "$ref" && /^#\/\$defs\/(.+)$/.exec(String(one))) || [];
-        return [name, definition === undefined ? rewritten(one) : `#/components/schemas/${keyOf(definition)}`];
+        return [name, name === "$ref" && typeof one === "string" ? moved(one) : rewritten(one)];
       }),
     );
   };

@@ -155,9 +155,10 @@ export function issuesAt(place: string, issues: readonly Issue[], sent: unknown)
   const leaves = leavesOf(sent);
   return issues.map(({ path, message }) => {
     const told = withoutValues(message);
+    const small = told.toLowerCase();
     return {
       path: cut(under(place, path)),
-      message: leaves.some((leaf) => told.toLowerCase().includes(leaf)) ? "is refused" : told,
+      message: leaves.some((leaf) => small.includes(leaf)) ? "is refused" : told,
     };
   });
 }
@@ -209,7 +210,7 @@ function leavesOf(value: unknown): string[] {
     if (typeof one === "object" && one !== null) for (const inner of Object.values(one)) open.push(inner);
     else if (typeof one === "string" || typeof one === "number") {
       // There may be millions of digits.
-      if (typeof one === "number" && one >= 0 && one < 10) continue;
+      if (typeof one === "number" && Number.isInteger(one) && one >= 0 && one < 10) continue;
       const text = String(one).trim().slice(0, 20).toLowerCase();
       if (text.length >= leastLeaf) found.push(text);
     }

@@ -1,4 +1,7 @@
-/** `orchestratum completion`: what a shell offers is what there is. Bash runs the script; the others are looked at. */
+/**
+ * `orchestratum completion`: what a shell offers is what there is. Bash runs the script; the others are looked at here, and
+ * run by test/matrix/completion.test.ts.
+ */
 
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
@@ -67,7 +70,7 @@ test("the scripts for zsh and fish name every command and option", () => {
     expect(scripts.fish).toContain(` -a ${name} -d '${summary.replaceAll("'", "\\'")}'\n`);
     for (const option of Object.keys(options)) {
       expect(scripts.zsh).toContain(`--${option}[`);
-      expect(scripts.fish).toContain(`'__fish_seen_subcommand_from ${name}' -l ${option} `);
+      expect(scripts.fish).toContain(`'__orchestratum_command_is ${name}' -l ${option} `);
     }
   }
 });

@@ -323,6 +323,23 @@ describe("guardedFetch()", () => {
     }
   }, 40_000);
 
+  test("an answer that is broken off is none, however it was", async () => {
+    const head = "HTTP/1.1 200 OK\r\n";
+    for (const beginning of ["Content-Length: 100\r\n\r\nhalf", "Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"]) {
+      for (const how of ["end", "resetAndDestroy"] as const) {
+        const server = createTcpServer((socket) => {
+          socket.on("error", () => {});
+          socket.once("data", () => socket.write(head + beginning, () => void setTimeout(() => socket[how](), 50)));
+        });
+        await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+        servers.push({ close: () => server.close() });
+        const { port } = server.address() as AddressInfo;
+        const response = await guardedFetch({ allow: ["127.0.0.1"] })(`http://127.0.0.1:${port}/`, init());
+        await expect(response.text(), `${beginning} ${how}`).rejects.toThrow("broke off");
+      }
+    }
+  });
+
   describe("over TLS", () => {
     let folder: string;
     let trusted: Authority;

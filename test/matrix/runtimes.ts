@@ -45,6 +45,8 @@ export interface Program extends AsyncDisposable {
   readonly child: ChildProcess;
   /** What it has printed, by lines. */
   readonly lines: readonly string[];
+  /** What it has said on standard error. */
+  readonly errors: string;
   /** Resolves with the first line that begins so, from now or before; rejects when the program ends without. */
   said(beginning: string): Promise<string>;
   /** Resolves with its exit code when it has ended; null where a signal ended it. */
@@ -76,6 +78,9 @@ export function startProgram(runtime: string, file: string, options: ProgramOpti
   return {
     child,
     lines,
+    get errors() {
+      return errors;
+    },
     ended,
     async said(beginning) {
       const find = () => lines.find((line) => line.startsWith(beginning));

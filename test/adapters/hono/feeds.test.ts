@@ -15,11 +15,16 @@ afterAll(() => site[Symbol.asyncDispose]());
 
 const seconds = (count: number) => new Promise<void>((resolve) => setTimeout(resolve, count * 1_000));
 
-/** The orchestrator, with a look at what it is asked. */
-function watched(orchestrator: Orchestrator, asked: (method: "list" | "readAll") => void): Orchestrator {
+/** The orchestrator, with a look at what it is asked, before it is. */
+function watched(
+  orchestrator: Orchestrator,
+  asked: (method: "list" | "readAll") => void | Promise<void>,
+): Orchestrator {
   return Object.assign(Object.create(orchestrator), {
-    list: (...given: Parameters<Orchestrator["list"]>) => (asked("list"), orchestrator.list(...given)),
-    readAll: (...given: Parameters<Orchestrator["readAll"]>) => (asked("readAll"), orchestrator.readAll(...given)),
+    list: async (...given: Parameters<Orchestrator["list"]>) => (await asked("list"), orchestrator.list(...given)),
+    readAll: async (...given: Parameters<Orchestrator["readAll"]>) => (
+      await asked("readAll"), orchestrator.readAll(...given)
+    ),
   });
 }
 
@@ -83,6 +88,41 @@ test("who follows the log from beyond its end leaves the others together", async
   await expect.poll(() => seen[5], { timeout: 10_000 }).toEqual([0, 1, 2, 3]);
   await seconds(1.5);
   expect(seen).toEqual([[], ...Array.from({ length: 5 }, () => [0, 1, 2, 3])]);
+  controller.abort(new Error("enough"));
+});
+
+test("who joins while the log is read for somebody beyond its end misses nothing", async () => {
+  let asked = 0;
+  let arrive = (): void => {};
+  let release = (): void => {};
+  const arrived = new Promise<void>((resolve) => {
+    arrive = resolve;
+  });
+  const released = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  const feed = createLogFeed(
+    watched(site.orchestrator, async () => {
+      // The first one is the follower's own, the second one the poller's.
+      if (++asked !== 2) return;
+      arrive();
+      await released;
+    }),
+  );
+  const controller = new AbortController();
+  await feed.follow(controller.signal, 999_999_999_999_999, []);
+  await arrived;
+  await publish(4);
+  const events = await feed.follow(controller.signal, 0, []);
+  const seen = (await events.next()).value.map(({ data }: { data: unknown }) => data);
+  expect(seen.at(-1)).toBe(4);
+  release();
+  await publish(5);
+  const next = events.next();
+  const late = seconds(10).then(() => "nothing came");
+  expect(
+    await Promise.race([next.then(({ value }) => value.map(({ data }: { data: unknown }) => data)), late]),
+  ).toEqual([5]);
   controller.abort(new Error("enough"));
 });
 

@@ -149,3 +149,34 @@ test("schemas of other libraries go through the converter that was given, else t
   });
   await orchestrator.stop();
 });
+
+test("what a schema refers to within itself is the same in the description", async () => {
+  const foreign: StandardSchemaV1 = { "~standard": { version: 1, vendor: "own", validate: (value) => ({ value }) } };
+  const own = {
+    type: "object",
+    properties: { word: { type: "string" }, same: { $ref: "#/properties/word" }, part: { $ref: "#/$defs/a~1~0b" } },
+    $defs: {
+      "a/~b": {
+        type: "object",
+        properties: {
+          whole: { $ref: "#" },
+          size: { type: "number" },
+          other: { $ref: "#/$defs/a~1~0b/properties/size" },
+        },
+      },
+    },
+  };
+  const commands = [defineCommand({ name: "own", input: foreign })];
+  const orchestrator = createOrchestrator({ database: site.driver, commands });
+  const app = router(orchestrator, { authorise, jsonSchema: () => own });
+  const headers = { authorization: `Bearer ${tokenOf("read")}` };
+  const { components }: any = await (await app.request("/openapi.json", { headers })).json();
+  const isOwn = new Ajv2020({ strict: false }).compile({
+    $ref: "#/components/schemas/command.own.1.0.input",
+    components,
+  });
+  expect(isOwn({ same: "a", part: { other: 1, whole: { word: "b" } } })).toBe(true);
+  for (const bad of [{ same: 1 }, { part: { other: "a" } }, { part: { whole: { word: 1 } } }])
+    expect(isOwn(bad), JSON.stringify(bad)).toBe(false);
+  await orchestrator.stop();
+});
