@@ -1,7 +1,9 @@
 import { afterEach, expect, test, vi } from "vitest";
 import { postgresJs } from "../adapters/postgres-js.ts";
 import { createOrchestrator, defineCommand, type Observation, snooze } from "../src/index.ts";
+import { signal } from "./conformance.ts";
 import { createDatabase } from "./database.ts";
+import { outliveLease } from "./outlive-lease.ts";
 
 const hour = 60 * 60_000;
 const limited = { timeoutMs: 30_000 };
@@ -33,10 +35,7 @@ test.each([
     await using database = await createDatabase({ max: 8 });
     putOff(offMs);
     const observations: Observation[] = [];
-    let begin = () => {};
-    const begun = new Promise<void>((resolve) => {
-      begin = resolve;
-    });
+    const begun = signal();
     const leaseMs = 3_000;
     const late = defineCommand({ name: "late" });
     const snoozed = defineCommand({ name: "snoozed" });
@@ -44,17 +43,9 @@ test.each([
     const handlers = [
       late.handle(() => {}),
       snoozed.handle(({ fence }) => (fence === 1 ? snooze({ delayMs: 500 }) : undefined)),
-      long.handle(async ({ id, signal }) => {
-        begin();
-        const extended = async () => {
-          const [row] = await database.sql`
-          select available_at > started_at + ${leaseMs + 1_500} * interval '1 millisecond' as is
-          from orchestratum.command where id = ${id}`;
-          return row?.is;
-        };
-        // Longer than the lease that it began with.
-        while (!signal.aborted && !(await extended())) await new Promise((resolve) => setTimeout(resolve, 50));
-        signal.throwIfAborted();
+      long.handle((context) => {
+        begun.give();
+        return outliveLease(database.sql, leaseMs, context);
       }),
     ];
     // Two, of which the other would take over what the one does not hold.
@@ -68,7 +59,7 @@ test.each([
     const [orchestrator] = orchestrators as [(typeof orchestrators)[0]];
     for (const one of orchestrators) await one.startWorker({ leaseMs, pollIntervalMs: 200, idlePollMs: 200 }).started;
     const [a, b, c] = await orchestrator.push([late(null, { delayMs: 500 }), snoozed(), long()]);
-    await begun;
+    await begun.got();
     putOff(-offMs);
     const outcomes = await orchestrator.waitFor([a.id, b.id, c.id], limited);
     expect(outcomes.map(({ status }) => status)).toEqual(["succeeded", "succeeded", "succeeded"]);

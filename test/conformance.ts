@@ -79,6 +79,20 @@ export function signal<T = void>() {
   };
 }
 
+/** Looks until it holds; the 20 s that it has end with `what`. */
+export async function eventually(
+  what: string | (() => string),
+  holds: () => boolean | Promise<boolean>,
+): Promise<void> {
+  const until = performance.now() + 20_000;
+  while (!(await holds())) {
+    if (performance.now() > until) {
+      throw new Error(`It did not come to hold that ${typeof what === "string" ? what : what()}`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
 let scenes = 0;
 
 /** Names and a queue of its own for each case, so that all of them can share a database. */
@@ -642,9 +656,8 @@ export const cases: readonly Case[] = [
     const other = scene.orchestrator([], [long]);
     const { id } = await other.push(long());
     await begun.got();
-    for (let looks = 0; scene.ground.driver.listen && scene.seen("listening").length === 0; looks++) {
-      truth(looks < 1_000, "it is known within a time whether notifications arrive");
-      await new Promise((resolve) => setTimeout(resolve, 10));
+    if (scene.ground.driver.listen) {
+      await eventually("it is known whether notifications arrive", () => scene.seen("listening").length > 0);
     }
     const at = performance.now();
     same(await other.cancel(id), "requested", "the result");
@@ -756,10 +769,7 @@ export const cases: readonly Case[] = [
     const strange = defineCommand(scene.define({ name: "strange", output: v.string() }));
     const first = await scene.working([known.handle(() => {})]);
     const { id } = await first.push(strange());
-    for (let looks = 0; !(await first.get(id))?.unknownSince; looks++) {
-      truth(looks < 1_000, "it is put off within a time");
-      await new Promise((resolve) => setTimeout(resolve, 10));
-    }
+    await eventually("it is put off", async () => (await first.get(id))?.unknownSince !== undefined);
     same((await first.get(id))?.attempt, 0, "the attempt, which was handed back");
     truth(scene.seen("command_unknown").length > 0, "it was said");
     const second = await scene.working([strange.handle(() => "found")]);
@@ -771,6 +781,24 @@ export const cases: readonly Case[] = [
     const strange = defineCommand(scene.define({ name: "strange" }));
     const { push, waitFor } = await scene.working([known.handle(() => {})], { notFoundAfterMs: 300 });
     same((await waitFor((await push(strange())).id, limited)).status, "not_found", "the status");
+  }),
+
+  scenario("a name without handlers is not found though ticks of other queues are far between", async (scene) => {
+    const known = defineCommand(scene.define({ name: "known" }));
+    const removed = defineCommand(scene.define({ name: "removed" }));
+    const moved = defineCommand(scene.define({ name: "moved" }));
+    await (await scene.working([removed.handle(() => {})])).stop();
+    await scene.orchestrator([moved.handle(() => {})]).tick({ queues: [`${scene.queue}b`] });
+    const past =
+      "update orchestratum.handler set seen_at = seen_at - interval '10 minutes' where name in ($1::text, $2::text)";
+    await scene.ground.driver.query(past, [removed.name, moved.name]);
+    const { push, waitFor, get } = await scene.working([known.handle(() => {})], { notFoundAfterMs: 300 });
+    same((await waitFor((await push(removed())).id, limited)).status, "not_found", "of what nobody has a handler for");
+    // The tick's may come back: it is as good as there.
+    const { id } = await push(moved());
+    const unknownMs = async () => Date.now() - Number((await get(id))?.unknownSince ?? Date.now());
+    await eventually("it is unknown for longer", async () => (await unknownMs()) > 1_500);
+    same((await get(id))?.finishedAt, undefined, "the end of what others have a handler for");
   }),
 
   scenario("an older input is upgraded, a newer one waits, and one that is refused fails at once", async (scene) => {
@@ -824,10 +852,8 @@ export const cases: readonly Case[] = [
       }),
     ]);
     const { id } = await push(long());
-    for (let looks = 0; JSON.stringify((await get(id))?.progress) !== '{"done":2}'; looks++) {
-      truth(looks < 1_000, "the progress is written within a time");
-      await new Promise((resolve) => setTimeout(resolve, 10));
-    }
+    const written = async () => JSON.stringify((await get(id))?.progress);
+    await eventually("the progress is written", async () => (await written()) === '{"done":2}');
     release.give();
     await waitFor(id, limited);
   }),
@@ -982,6 +1008,57 @@ export const cases: readonly Case[] = [
       "all",
     );
     same(own(await counts({ finished: false })), [["scheduled", 1]], "those that live");
+  }),
+
+  scenario("counts() and queues() count hook commands where they are asked for", async (scene) => {
+    const [hooked, release] = [signal(), signal()];
+    const risky = defineCommand(scene.define({ name: "risky", retries: 0 }));
+    const { push, waitFor, counts, queues, list } = await scene.working([
+      risky.handle(
+        () => {
+          throw new Error("no");
+        },
+        {
+          onFailure: async () => {
+            hooked.give();
+            await release.got();
+          },
+        },
+      ),
+    ]);
+    const { id } = await push(risky());
+    await waitFor(id, limited);
+    await hooked.got();
+    const counted = async (options?: Parameters<typeof counts>[0]) =>
+      (await counts(options)).filter((one) => one.queue === scene.queue).map((one) => [one.status, one.count]);
+    const running = async (options?: Parameters<typeof queues>[0]) =>
+      (await queues(options)).find((one) => one.queue === scene.queue)?.running;
+    same(await counted(), [["failed", 1]], "all");
+    same(await counted({ hooks: false }), [["failed", 1]], "all, without hooks, said so");
+    same(
+      await counted({ hooks: true }),
+      [
+        ["failed", 1],
+        ["running", 1],
+      ],
+      "all, with hooks",
+    );
+    same(await counted({ finished: false }), [], "those that live");
+    same(await counted({ finished: false, hooks: true }), [["running", 1]], "those that live, with hooks");
+    same([await running(), await running({ hooks: false })], [undefined, undefined], "the queue");
+    same(await running({ hooks: true }), 1, "the queue, with hooks");
+    release.give();
+    const [hook] = (await list({ parentId: id, hooks: true })).commands;
+    await waitFor((hook as { id: string }).id, limited);
+    same(
+      await counted({ hooks: true }),
+      [
+        ["failed", 1],
+        ["succeeded", 1],
+      ],
+      "all, with hooks, in the end",
+    );
+    same(await running({ hooks: true }), undefined, "the queue in the end");
   }),
 
   scenario("a command that fills the event loop is named before its lease is lost", async (scene) => {

@@ -12,7 +12,18 @@ import {
   type ReaderState,
   type RecordedEvent,
 } from "../src/index.ts";
-import { type Case, minute, quick, rejection, type Scene, same, scenario, signal, truth } from "./conformance.ts";
+import {
+  type Case,
+  eventually,
+  minute,
+  quick,
+  rejection,
+  type Scene,
+  same,
+  scenario,
+  signal,
+  truth,
+} from "./conformance.ts";
 
 /** Contracts, and names of streams and readers, that are a scene's own: all scenes share one log. */
 function eventsOf({ queue }: Scene) {
@@ -39,15 +50,6 @@ function readerOf(scene: Scene, orchestrator: Orchestrator, options: Partial<Rea
 }
 
 const numbersOf = (events: readonly RecordedEvent[]): number[] => events.map(({ data }) => (data as { n: number }).n);
-
-/** Looks until it holds. */
-async function eventually(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-  const until = Date.now() + 20_000;
-  while (!(await holds())) {
-    if (Date.now() > until) throw new Error(`It did not come to hold that ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-}
 
 async function stateOf(scene: Scene, orchestrator: Orchestrator, building = false): Promise<ReaderState | undefined> {
   const { name } = eventsOf(scene);
@@ -311,9 +313,8 @@ export const eventStoreCases: readonly Case[] = [
     const orchestrator = scene.orchestrator([idle.handle(() => {})]);
     await orchestrator.publish(counted({ n: 1 }));
     // As if no duty had been done for long.
-    await scene.ground.driver.query("update orchestratum.duty set next_run_at = now() where name = $1::text", [
-      "events",
-    ]);
+    const due = "update orchestratum.duty set next_run_at = now(), lease_ends_at = null where name = $1::text";
+    await scene.ground.driver.query(due, ["events"]);
     await scene.work(orchestrator);
     await eventually("nothing waits for its place", async () => {
       const [row] = await scene.ground.driver.query<{ waits: boolean }>(
@@ -643,13 +644,28 @@ export const eventStoreCases: readonly Case[] = [
   scenario("readAll() shows what was published before it, whoever is placing that", async (scene) => {
     const { counted, topics } = eventsOf(scene);
     const { publish, readAll } = scene.orchestrator([]);
-    const [start] = [await readAll({ topics, limit: 1 })];
-    let after = start.position;
+    /** Reads on for as long as there is more. */
+    const readOn = async (after: number) => {
+      const read = { numbers: [] as number[], position: after, pages: 0 };
+      for (let more = true; more; read.pages++) {
+        const page = await readAll({ topics, after: read.position });
+        read.numbers.push(...numbersOf(page.events));
+        ({ more } = page);
+        read.position = page.position;
+      }
+      return read;
+    };
+    let { position: after } = await readOn(0);
     for (const n of upTo(20)) {
       await publish(counted({ n }));
-      const pages = await Promise.all(upTo(4).map(() => readAll({ topics, after })));
-      for (const { events, more } of pages) truth(more || numbersOf(events).includes(n), `event ${n} is shown`);
-      after = Math.min(...pages.map(({ position }) => position));
+      const reads = await Promise.all(upTo(4).map(() => readOn(after)));
+      // Who places at this moment is waited for: the first page has it.
+      same(
+        reads.map(({ numbers, pages }) => [numbers, pages]),
+        upTo(4).map(() => [[n], 1]),
+        `what is shown of event ${n}`,
+      );
+      after = Math.min(...reads.map(({ position }) => position));
     }
   }),
 

@@ -7,7 +7,18 @@ import {
   type Orchestrator,
   snooze,
 } from "../src/index.ts";
-import { type Case, limited, minute, rejection, type Scene, same, scenario, signal, truth } from "./conformance.ts";
+import {
+  type Case,
+  eventually,
+  limited,
+  minute,
+  rejection,
+  type Scene,
+  same,
+  scenario,
+  signal,
+  truth,
+} from "./conformance.ts";
 
 /** The explanation, once its cause is this, in this status. */
 async function explained(
@@ -16,14 +27,16 @@ async function explained(
   cause: Explanation["cause"],
   status?: Explanation["status"],
 ): Promise<Explanation> {
-  const until = performance.now() + 20_000;
-  for (;;) {
-    const explanation = await orchestrator.explain(id);
-    truth(explanation, "the command is there");
-    if (explanation.cause === cause && (status ?? explanation.status) === explanation.status) return explanation;
-    if (performance.now() > until) throw new Error(`Not ${cause} within 20 s: ${JSON.stringify(explanation)}`);
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
+  let explanation: Explanation | undefined;
+  await eventually(
+    () => `the cause is ${cause}: ${JSON.stringify(explanation)}`,
+    async () => {
+      explanation = await orchestrator.explain(id);
+      truth(explanation, "the command is there");
+      return explanation.cause === cause && (status ?? explanation.status) === explanation.status;
+    },
+  );
+  return explanation as Explanation;
 }
 
 /** The explanation at once: what comes first is not to change by waiting. */
@@ -44,12 +57,10 @@ async function abandon(scene: Scene, leaseMs: number): Promise<void> {
   const lanes = JSON.stringify([{ queue: scene.queue, priority: 5, mark_at: "-infinity" }]);
   const claim = "select id from orchestratum.claim('gone', $1::text::json, 10, 8000000, $2::int, 9)";
   // The lease before may have a moment left.
-  for (let looks = 0; looks < 1_000; looks++) {
-    if ((await scene.ground.driver.query<{ id: string | null }>(claim, [lanes, leaseMs])).some(({ id }) => id !== null))
-      return;
-    await new Promise((resolve) => setTimeout(resolve, 2));
-  }
-  throw new Error("There is nothing to claim");
+  await eventually("there is something to claim", async () => {
+    const claimed = await scene.ground.driver.query<{ id: string | null }>(claim, [lanes, leaseMs]);
+    return claimed.some(({ id }) => id !== null);
+  });
 }
 
 /** A worker of one slot, which is taken until `release.give()`. */
@@ -367,11 +378,10 @@ export const explainCases: readonly Case[] = [
     // It comes back later and later, as one does that nobody knows.
     const unknownFor =
       "select (available_at - clock_timestamp() > interval '2 seconds') as late from orchestratum.command where id = $1::text::uuid";
-    const until = performance.now() + 20_000;
-    while (!(await scene.ground.driver.query<{ late: boolean }>(unknownFor, [id]))[0]?.late) {
-      if (performance.now() > until) throw new Error("It is put off shortly for ever");
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    }
+    await eventually("it is put off for longer", async () => {
+      const [row] = await scene.ground.driver.query<{ late: boolean }>(unknownFor, [id]);
+      return row?.late === true;
+    });
     // A worker of a release that does not say what it has may have one.
     const silence = "update orchestratum.worker set handlers = null where id = $1::text";
     const [{ id: silent } = { id: "" }] = lacking.workers;

@@ -1,14 +1,12 @@
 import { expect, test } from "vitest";
 import { postgresJs } from "../adapters/postgres-js.ts";
 import { createOrchestrator, defineCommand, type Observation } from "../src/index.ts";
+import { signal } from "./conformance.ts";
 import { createDatabase } from "./database.ts";
 
 test("finish() leaves nothing behind of an outcome whose lease is lost, its follow-ups among it", async () => {
   await using database = await createDatabase({ max: 4 });
-  let tell = (_: Observation) => {};
-  const lost = new Promise<Observation>((resolve) => {
-    tell = resolve;
-  });
+  const lost = signal<Observation>();
   const job = defineCommand({ name: "job" });
   const next = defineCommand({ name: "next" });
   const orchestrator = createOrchestrator({
@@ -26,12 +24,12 @@ test("finish() leaves nothing behind of an outcome whose lease is lost, its foll
       ),
     ],
     observe: (observation) => {
-      if (observation.type === "lease_lost") tell(observation);
+      if (observation.type === "lease_lost") lost.give(observation);
     },
   });
   await orchestrator.startWorker().started;
   const { id } = await orchestrator.push(job());
-  expect(await lost).toMatchObject({ id, fence: 1, reason: "taken" });
+  expect(await lost.got()).toMatchObject({ id, fence: 1, reason: "taken" });
   expect(await database.sql`select name, status, fence from orchestratum.all_commands`).toEqual([
     { name: "job", status: "running", fence: 2 },
   ]);

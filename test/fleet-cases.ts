@@ -7,7 +7,7 @@ import {
   type FleetWorker,
   type Orchestrator,
 } from "../src/index.ts";
-import { type Case, limited, minute, type Scene, same, scenario, signal, truth } from "./conformance.ts";
+import { type Case, eventually, limited, minute, type Scene, same, scenario, signal, truth } from "./conformance.ts";
 
 async function listed(orchestrator: Orchestrator, id: string): Promise<FleetWorker | undefined> {
   return (await orchestrator.workerList()).find((worker) => worker.id === id);
@@ -153,11 +153,7 @@ export const fleetCases: readonly Case[] = [
       await driver.query(copy, [kept, forgotten]);
       await driver.query("update orchestratum.duty set next_run_at = clock_timestamp() where name = 'retention'", []);
       await scene.work(asking);
-      const until = performance.now() + 20_000;
-      while ((await listed(asking, forgotten)) !== undefined) {
-        if (performance.now() > until) throw new Error("It is not forgotten within 20 s");
-        await new Promise((resolve) => setTimeout(resolve, 10));
-      }
+      await eventually("it is forgotten", async () => (await listed(asking, forgotten)) === undefined);
       same((await listed(asking, kept))?.status, "lost", "the one that is not old enough");
     },
   ),
@@ -175,26 +171,23 @@ export const fleetCases: readonly Case[] = [
   scenario("duties() tells when each was done last, how long it took, and what went wrong", async (scene) => {
     const job = defineCommand(scene.define({ name: "job" }));
     const orchestrator = await scene.working([job.handle(() => {})]);
-    const until = performance.now() + 20_000;
-    for (;;) {
-      const duties = await orchestrator.duties();
-      const names = duties.map(({ name }) => name);
-      same(names, names.toSorted(), "the order");
-      const retention = duties.find(({ name }) => name === "retention");
-      if (retention?.lastFinishedAt !== undefined && retention.worker === undefined) {
-        truth(
-          retention.lastStartedAt && retention.lastStartedAt <= retention.lastFinishedAt,
-          "it began before it ended",
-        );
-        truth(retention.lastDurationMs !== undefined && retention.lastDurationMs >= 0, "it took some time");
-        truth(retention.lastWorker, "somebody did it");
-        truth(retention.nextRunAt > retention.lastFinishedAt, "it is done again later");
-        same(retention.lastError, undefined, "the error");
-        break;
-      }
-      if (performance.now() > until) throw new Error(`Not done within 20 s: ${JSON.stringify(retention)}`);
-      await new Promise((resolve) => setTimeout(resolve, 10));
-    }
+    let retention: DutyState | undefined;
+    await eventually(
+      () => `retention is done: ${JSON.stringify(retention)}`,
+      async () => {
+        const duties = await orchestrator.duties();
+        const names = duties.map(({ name }) => name);
+        same(names, names.toSorted(), "the order");
+        retention = duties.find(({ name }) => name === "retention");
+        return retention?.lastFinishedAt !== undefined && retention.worker === undefined;
+      },
+    );
+    const { lastStartedAt, lastFinishedAt, lastDurationMs, lastWorker, nextRunAt, lastError } = retention as DutyState;
+    truth(lastFinishedAt && lastStartedAt && lastStartedAt <= lastFinishedAt, "it began before it ended");
+    truth(lastDurationMs !== undefined && lastDurationMs >= 0, "it took some time");
+    truth(lastWorker, "somebody did it");
+    truth(nextRunAt > lastFinishedAt, "it is done again later");
+    same(lastError, undefined, "the error");
   }),
 
   scenario("duties() tells of one that failed what went wrong, and how long it took", async (scene) => {
@@ -216,22 +209,21 @@ export const fleetCases: readonly Case[] = [
     const due = "update orchestratum.duty set next_run_at = clock_timestamp() where name = 'retention'";
     await driver.query(due, []);
     const worker = await scene.work(orchestrator);
-    const until = performance.now() + 20_000;
     let retention: DutyState | undefined;
-    while (retention?.lastError === undefined) {
-      if (performance.now() > until) throw new Error(`It has not failed within 20 s: ${JSON.stringify(retention)}`);
-      await new Promise((resolve) => setTimeout(resolve, 10));
+    const hasFailed = async () => {
       retention = (await orchestrator.duties()).find(({ name }) => name === "retention");
-    }
-    same([retention.lastError, retention.lastWorker], ["no right to forget", worker.id], "the error, and whose it was");
-    truth(retention.lastDurationMs && retention.lastDurationMs >= 25, `${retention.lastDurationMs} ms is what it took`);
+      return retention?.lastError !== undefined;
+    };
+    await eventually(() => `it has failed: ${JSON.stringify(retention)}`, hasFailed);
+    const { lastError, lastWorker, lastDurationMs } = retention as DutyState;
+    same([lastError, lastWorker], ["no right to forget", worker.id], "the error, and whose it was");
+    truth(lastDurationMs && lastDurationMs >= 25, `${lastDurationMs} ms is what it took`);
     await worker.stop();
     await driver.query(due, []);
     await scene.working([job.handle(() => {})]);
-    while (retention?.lastError !== undefined) {
-      if (performance.now() > until) throw new Error("It has not gone well within 20 s");
-      await new Promise((resolve) => setTimeout(resolve, 10));
-      retention = (await orchestrator.duties()).find(({ name }) => name === "retention");
-    }
+    await eventually(
+      () => `it has gone well: ${JSON.stringify(retention)}`,
+      async () => !(await hasFailed()),
+    );
   }),
 ];

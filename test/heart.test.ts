@@ -3,6 +3,7 @@ import { postgresJs } from "../adapters/postgres-js.ts";
 import { createOrchestrator, defineCommand, type Observation } from "../src/index.ts";
 import { createDatabase } from "./database.ts";
 import { calls, type Fault, faulty } from "./faulty-driver.ts";
+import { outliveLease } from "./outlive-lease.ts";
 
 test("a heartbeat that is refused for its progress goes again without any, and no lease is lost", async () => {
   await using database = await createDatabase({ max: 4 });
@@ -21,17 +22,9 @@ test("a heartbeat that is refused for its progress goes again without any, and n
   const orchestrator = createOrchestrator({
     database: faulty(postgresJs(database.sql), refusing),
     handlers: [
-      long.handle(async ({ progress, signal, id }) => {
-        progress({ step: 1 });
-        const leasedUntil = async () => {
-          const [row] = await database.sql`
-            select available_at > started_at + ${leaseMs + 1_500} * interval '1 millisecond' as extended
-            from orchestratum.command where id = ${id}`;
-          return row?.extended;
-        };
-        // Longer than the lease it began with, so it must have been extended twice.
-        while (!signal.aborted && !(await leasedUntil())) await new Promise((resolve) => setTimeout(resolve, 50));
-        signal.throwIfAborted();
+      long.handle((context) => {
+        context.progress({ step: 1 });
+        return outliveLease(database.sql, leaseMs, context);
       }),
     ],
     observe: (observation) => void observations.push(observation),

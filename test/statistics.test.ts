@@ -4,6 +4,7 @@ import * as v from "valibot";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { postgresJs } from "../adapters/postgres-js.ts";
 import { createOrchestrator, type Driver, defineCommand, type Orchestrator } from "../src/index.ts";
+import { eventually } from "./conformance.ts";
 import { createDatabase, type Database } from "./database.ts";
 import { hurriedClock } from "./hurried-clock.ts";
 
@@ -41,14 +42,6 @@ async function working(idlePollMs: number): Promise<Orchestrator> {
 }
 
 const askedForStatistics = (): number => asked.filter((names) => names.includes('"statistics"')).length;
-
-async function eventually(what: string, look: () => Promise<boolean> | boolean): Promise<void> {
-  const until = performance.now() + 20_000;
-  while (!(await look())) {
-    if (performance.now() > until) throw new Error(`Not within 20 s: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-}
 
 const countedJobs = async (): Promise<number> => {
   const [row] = await database.sql<{ count: number }[]>`

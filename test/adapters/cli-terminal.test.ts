@@ -7,6 +7,7 @@ import { type CommandFilter, createOrchestrator, defineCommand, type Orchestrato
 import { postgresJs } from "orchestratum/postgres-js";
 import type { Sql, TransactionSql } from "postgres";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { signal } from "../conformance.ts";
 import { createDatabase, type Database } from "../database.ts";
 import { command, environment, folder } from "./cli-process.ts";
 
@@ -116,24 +117,21 @@ interface Watched extends OnTerminal {
 /** Runs it on a terminal, with what `hold` locks held until a bar was shown. Answers what stands behind the last bar. */
 async function watched(args: string[], bar: RegExp, options: Watched): Promise<string> {
   const { hold, sql = database.sql, ...others } = options;
-  let seen = () => {};
-  const wasSeen = new Promise<void>((resolve) => {
-    seen = resolve;
-  });
+  const seen = signal();
   const undone = new Error("undone");
   let rolledBack: Promise<void> = Promise.resolve();
   await new Promise<void>((held, failed) => {
     const holder = sql.begin(async (tx) => {
       await hold(tx);
       held();
-      await wasSeen;
+      await seen.got();
       throw undone;
     });
     holder.catch(failed);
     rolledBack = expect(holder).rejects.toBe(undone);
   });
-  const onShown = (shown: string): void => void (bar.test(shown) && seen());
-  const { code, shown } = await onTerminal(args, { ...others, onShown }).finally(() => seen());
+  const onShown = (shown: string): void => void (bar.test(shown) && seen.give());
+  const { code, shown } = await onTerminal(args, { ...others, onShown }).finally(seen.give);
   await rolledBack;
   expect(shown).toMatch(bar);
   expect(code).toBe(0);

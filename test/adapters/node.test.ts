@@ -3,6 +3,7 @@ import { createOrchestrator, defineCommand, type Observation, type Orchestrator 
 import { logObservations, nodePlatform, runWorker } from "orchestratum/node";
 import { postgresJs } from "orchestratum/postgres-js";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { signal } from "../conformance.ts";
 import { createDatabase, type Database } from "../database.ts";
 import { halfOpenProxy } from "../half-open.ts";
 
@@ -86,13 +87,10 @@ test("runWorker() is alive and not ready while the database does not answer, and
   const driver = postgresJs(proxy.url, { max: 2 });
   const { handler } = holding();
   const orchestrator = createOrchestrator({ database: driver, handlers: [handler] });
-  let listening = (_: number): void => {};
-  const port = new Promise<number>((resolve) => {
-    listening = resolve;
-  });
-  const http = { port: 0, onListen: (address: { port: number }) => listening(address.port) };
+  const listening = signal<number>();
+  const http = { port: 0, onListen: ({ port }: { port: number }) => listening.give(port) };
   const running = runWorker(orchestrator, { signals: [], http });
-  const url = `http://127.0.0.1:${await port}/health`;
+  const url = `http://127.0.0.1:${await listening.got()}/health`;
   await vi.waitFor(async () => expect((await fetch(`${url}/ready`)).status).toBe(200), 20_000);
   proxy.silenceAll();
   const begun = performance.now();

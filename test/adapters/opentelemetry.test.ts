@@ -43,6 +43,7 @@ import { pglite } from "orchestratum/pglite";
 import { postgresJs } from "orchestratum/postgres-js";
 import * as v from "valibot";
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
+import { signal } from "../conformance.ts";
 import { createDatabase } from "../database.ts";
 
 const contexts = new AsyncLocalStorageContextManager();
@@ -706,11 +707,8 @@ describe.each(Object.entries(grounds))("openTelemetry() on %s", (_, open) => {
     const queue = newQueue();
     const here = new Process();
     const waits = defineCommand({ name: "waits", queue });
-    let release = (): void => {};
-    const released = new Promise<void>((resolve) => {
-      release = resolve;
-    });
-    const one = orchestratorOf(here, [waits.handle(() => released)], { gaugesEveryMs: 0 });
+    const released = signal();
+    const one = orchestratorOf(here, [waits.handle(() => released.got())], { gaugesEveryMs: 0 });
     const pushed = await one.push([waits(), waits(), waits(null, { delayMs: 3_600_000 })]);
     const gauge = async (name: string) =>
       (await here.metric(`orchestratum.queue.${name}`)).find(
@@ -731,7 +729,7 @@ describe.each(Object.entries(grounds))("openTelemetry() on %s", (_, open) => {
       },
       { timeout: 20_000 },
     );
-    release();
+    released.give();
     await one.cancel(pushed[2].id);
     // A queue in which nothing is left is none that stats() names, and yet it is told of.
     await vi.waitFor(
@@ -751,21 +749,18 @@ describe.each(Object.entries(grounds))("openTelemetry() on %s", (_, open) => {
       (await here.metric("orchestratum.reader.lag")).find(
         ({ attributes }) => attributes["orchestratum.reader"] === topic,
       )?.value;
-    let release = (): void => {};
-    const released = new Promise<void>((resolve) => {
-      release = resolve;
-    });
+    const released = signal();
     const reader = one.startReader({
       name: topic,
       from: "now",
       batchSize: 1,
       pollIntervalMs: 10,
-      handle: () => released,
+      handle: () => released.got(),
     });
     await vi.waitFor(async () => expect(await lag()).toBe(0), { timeout: 20_000 });
     await one.publish([noted(), noted()]);
     await vi.waitFor(async () => expect(await lag()).toBe(2), { timeout: 20_000 });
-    release();
+    released.give();
     await vi.waitFor(async () => expect(await lag()).toBe(0), { timeout: 20_000 });
     await reader.stop();
   });

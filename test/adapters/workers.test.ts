@@ -9,6 +9,7 @@ import {
   type Orchestrator,
   type TickResult,
 } from "../../src/index.ts";
+import { signal } from "../conformance.ts";
 import { createDatabase, type Database } from "../database.ts";
 import { halfOpenProxy } from "../half-open.ts";
 
@@ -110,16 +111,13 @@ describe("edge() ends before the platform's limit", () => {
   });
 
   test("where what it opens takes for ever, and closes it when it comes all the same", async () => {
-    let open = (_: Opened): void => {};
-    const opening = new Promise<Opened>((resolve) => {
-      open = resolve;
-    });
-    const { ms, error } = await scheduled({ limitMs, open: () => opening });
+    const opening = signal<Opened>();
+    const { ms, error } = await scheduled({ limitMs, open: () => opening.got() });
     expect(String(error)).toContain("Cannot run on an edge platform: what `open` opens was not there within ");
     expect(ms).toBeLessThan(limitMs);
     await new Promise<void>((closed) => {
       const { orchestrator } = opened(database.url, []);
-      open({ orchestrator, close: async () => closed() });
+      opening.give({ orchestrator, close: async () => closed() });
     });
   });
 

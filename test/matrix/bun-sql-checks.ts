@@ -148,6 +148,26 @@ const checks: Readonly<Record<string, () => Promise<void>>> = {
     await cut.close({ timeout: 0 });
   },
 
+  async "gives up listening when it is told to"() {
+    await using proxy = await halfOpenProxy(url);
+    proxy.silenceAll();
+    const cut = new SQL(proxy.url, { max: 1 });
+    const controller = new AbortController();
+    const reason = new Error("enough");
+    const listening = bunSql(cut).listen?.(
+      "x",
+      () => {},
+      () => {},
+      { signal: controller.signal },
+    );
+    const given = assert.rejects(async () => await listening, reason);
+    await eventually(async () => assert.equal(proxy.open, 1));
+    controller.abort(reason);
+    await given;
+    await eventually(async () => assert.equal(proxy.open, 0));
+    await cut.close({ timeout: 0 });
+  },
+
   async "pushes over a reserved connection"() {
     const job = defineCommand({ name: "reserved_job" });
     const orchestrator = createOrchestrator({ database: bunSql(sql), commands: [job] });

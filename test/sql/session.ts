@@ -142,8 +142,12 @@ const literal = (value: unknown): string =>
 export const execution = (statement: string, params: readonly unknown[]): string =>
   `execute hot_${statement} (${params.map(literal).join()})`;
 
-interface Explained {
-  "QUERY PLAN": [{ Plan: { "Shared Hit Blocks": number; "Shared Read Blocks": number; "Actual Rows": number } }];
+interface Plan {
+  readonly "Shared Hit Blocks": number;
+  readonly "Shared Read Blocks": number;
+  readonly "Temp Read Blocks": number;
+  readonly "Temp Written Blocks": number;
+  readonly "Actual Rows": number;
 }
 
 export class Session implements AsyncDisposable {
@@ -181,13 +185,16 @@ export class Session implements AsyncDisposable {
     return row;
   }
 
-  /** How many pages an execution touches, those inside functions among them, and how many rows it answers. */
-  async explain(statement: string, params: readonly unknown[]): Promise<{ pages: number; rows: number }> {
-    const explained = await this.row<Explained>(
-      `explain (analyze, buffers, format json) ${execution(statement, params)}`,
-    );
-    const { Plan } = explained["QUERY PLAN"][0];
-    return { pages: Plan["Shared Hit Blocks"] + Plan["Shared Read Blocks"], rows: Plan["Actual Rows"] };
+  /** How many pages a statement touches, those inside functions among them, how many of files, and how many rows it answers. */
+  async explain(text: string): Promise<{ pages: number; filePages: number; rows: number }> {
+    const {
+      "QUERY PLAN": [{ Plan: plan }],
+    } = await this.row<{ "QUERY PLAN": [{ Plan: Plan }] }>(`explain (analyze, buffers, format json) ${text}`);
+    return {
+      pages: plan["Shared Hit Blocks"] + plan["Shared Read Blocks"],
+      filePages: plan["Temp Read Blocks"] + plan["Temp Written Blocks"],
+      rows: plan["Actual Rows"],
+    };
   }
 
   async begin(): Promise<void> {
