@@ -84,7 +84,8 @@ function poolDriver(pool: BunSqlPool, { listen = pool }: BunSqlOptions): Driver 
     script: async (text) => void (await current.unsafe(text).simple()),
   };
   if (listen !== false && typeof (listen as Listening).listen === "function") {
-    driver.listen = (channel, onNotify, onListen) => openListener(listen, channel, onNotify, onListen);
+    driver.listen = (channel, onNotify, onListen, given) =>
+      openListener(listen, channel, onNotify, onListen, given?.signal);
   }
   return driver;
 }
@@ -131,7 +132,9 @@ async function openListener(
   channel: string,
   onNotify: (payload: string) => void,
   onListen: () => void,
+  signal: AbortSignal | undefined,
 ): Promise<Listener> {
+  signal?.throwIfAborted();
   const own = newPool({ ...options, max: 1, idleTimeout: 0, maxLifetime: 0 });
   let closed = false;
   const close = async (): Promise<void> => {
@@ -139,10 +142,13 @@ async function openListener(
     await own.close({ timeout: 0 });
   };
   let timer: ReturnType<typeof setTimeout> | undefined;
+  let abort = (): void => {};
   // A server that accepts a connection, and no more, is waited for by Bun for ever.
   const late = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(unanswered()), connectWithinMs);
+    abort = () => reject(signal?.reason);
   });
+  signal?.addEventListener("abort", abort, { once: true });
   try {
     const listening = own.listen(
       channel,
@@ -159,6 +165,7 @@ async function openListener(
     throw error;
   } finally {
     clearTimeout(timer);
+    signal?.removeEventListener("abort", abort);
   }
   return { close };
 }

@@ -4,7 +4,8 @@
  *
  * The file names a process by its id and, where the system tells, the time it started at: ids are used again, and in a
  * container the next process may well have the id of the one that was killed. A lock whose process is gone is taken
- * over.
+ * over. Deno only looks at other processes with `--allow-run`: there the file is locked, too, which the kernel ends with
+ * the process.
  *
  * A second file, `data.new`, stands for as long as a new directory is being filled. A process that is killed meanwhile
  * leaves a directory that PGlite cannot open, and takes for one that is made: whoever comes next begins it anew.
@@ -31,9 +32,9 @@ export class DirectoryInUseError extends Error {
   override readonly name = "DirectoryInUseError";
   readonly directory: string;
 
-  constructor(directory: string, owner: string, lock: string) {
+  constructor(directory: string, held: string, lock: string) {
     super(
-      `Cannot open PGlite directory "${directory}": ${owner} has it open; close it there, use a PostgreSQL server for several processes, or delete "${lock}" if that is wrong`,
+      `Cannot open PGlite directory "${directory}": ${held}; close it there, use a PostgreSQL server for several processes, or delete "${lock}" if that is wrong`,
     );
     this.directory = directory;
   }
@@ -41,6 +42,9 @@ export class DirectoryInUseError extends Error {
 
 /** What this process has open: where the start of a process is not known, its own id alone says nothing. */
 const openHere = new Set<string>();
+
+/** In the place of when a process started. */
+const unknown = "?";
 
 export interface DirectoryLock {
   /** The database in the directory is complete. */
@@ -54,16 +58,22 @@ export function lockDirectory(directory: string): DirectoryLock {
   mkdirSync(path, { recursive: true });
   const real = realpathSync(path);
   const lock = `${real}.lock`;
-  const mine = `${process.pid} ${startOf(process.pid) ?? ""}`.trim();
+  const named = `${process.pid} ${startOf(process.pid) ?? unknown}`;
   // Twice: what was in the way may be a lock that its process has left behind.
-  for (let tries = 1; !create(lock, mine); tries += 1) {
+  for (let tries = 1; !create(lock, named); tries += 1) {
     const theirs = readOrUndefined(lock);
     if (theirs === undefined) continue;
-    if (tries > 2 || isHeld(theirs, real) || !takeAway(lock, theirs)) {
+    const held = isHeld(theirs, lock, real);
+    if (tries > 2 || held !== false || !takeAway(lock, theirs)) {
       const pid = Number.parseInt(theirs, 10);
-      throw new DirectoryInUseError(directory, pid === process.pid ? "this process" : `process ${pid}`, lock);
+      const owner = `${pid === process.pid ? "this process" : `process ${pid}`} has it open`;
+      const unsure = `${owner}, or was killed, which Deno only sees with --allow-run`;
+      throw new DirectoryInUseError(directory, held === undefined ? unsure : owner, lock);
     }
   }
+  const file = lockFile(lock);
+  const mine = file === undefined ? named : `${named} locked`;
+  if (file !== undefined) writeFileSync(lock, mine);
   openHere.add(real);
   const unfilled = `${real}.new`;
   if (existsSync(unfilled)) {
@@ -74,7 +84,9 @@ export function lockDirectory(directory: string): DirectoryLock {
   return {
     filled: () => rmSync(unfilled, { force: true }),
     free: () => {
-      if (openHere.delete(real) && readOrUndefined(lock) === mine) rmSync(lock, { force: true });
+      if (!openHere.delete(real)) return;
+      if (readOrUndefined(lock) === mine) rmSync(lock, { force: true });
+      file?.close();
     },
   };
 }
@@ -93,13 +105,41 @@ function create(lock: string, content: string): boolean {
   }
 }
 
-function isHeld(content: string, directory: string): boolean {
-  const [pid, start] = content.split(" ");
+/** Undefined where it cannot be known. */
+function isHeld(content: string, lock: string, directory: string): boolean | undefined {
+  const [pid, start = unknown, locked] = content.split(" ");
   const id = Number(pid);
   // Somebody has made the file and is about to write into it.
   if (!Number.isInteger(id) || id <= 0) return true;
-  if (start !== undefined && startOf(id) !== undefined) return startOf(id) === start;
-  return id === process.pid ? openHere.has(directory) : isAlive(id);
+  if (start !== unknown && startOf(id) !== undefined) return startOf(id) === start;
+  if (id === process.pid) return openHere.has(directory);
+  const alive = isAlive(id);
+  if (alive !== undefined || locked === undefined) return alive;
+  const file = lockFile(lock);
+  file?.close();
+  return file === undefined;
+}
+
+/** A file of Deno's. The kernel lets one process lock it at a time, and unlocks it when that ends, however it does. */
+interface LockableFile {
+  tryLockSync(exclusive: boolean): boolean;
+  close(): void;
+}
+
+/** Undefined where another process has locked it, and where nobody can: elsewhere than in Deno. */
+function lockFile(path: string): LockableFile | undefined {
+  const { Deno } = globalThis as { Deno?: { openSync(path: string, options: object): LockableFile } };
+  // On Windows nobody could read a file that is locked.
+  if (Deno === undefined || process.platform === "win32") return undefined;
+  let file: LockableFile | undefined;
+  try {
+    file = Deno.openSync(path, { write: true });
+    if (file.tryLockSync(true)) return file;
+  } catch {
+    // Neither every version of Deno nor every file system knows it.
+  }
+  file?.close();
+  return undefined;
 }
 
 /** Of two processes that find the same old lock one may already have put its own there: that one is put back. */
@@ -119,12 +159,14 @@ function takeAway(lock: string, expected: string): boolean {
   return true;
 }
 
-function isAlive(pid: number): boolean {
+/** Undefined where this process may not look. */
+function isAlive(pid: number): boolean | undefined {
   try {
     process.kill(pid, 0);
     return true;
   } catch (error) {
-    return (error as { code?: unknown }).code !== "ESRCH";
+    const { code } = error as { code?: unknown };
+    return code === "ESRCH" ? false : code === "EPERM" ? true : undefined;
   }
 }
 

@@ -23,12 +23,17 @@ export const connectWithinMs = 15_000;
 export const unanswered = (): Error =>
   new Error(`Cannot listen: the server did not answer within ${connectWithinMs} ms`);
 
-/** Fails where the first connection does. Once it is closed nothing is told any more, whatever still arrives. */
+/**
+ * Fails where the first connection does, and where `signal` aborts before that listens. Once it is closed nothing is told
+ * any more, whatever still arrives.
+ */
 export async function keepListening(
   open: (notify: (payload: string) => void) => ListeningConnection,
   onNotify: (payload: string) => void,
   onListen: () => void,
+  signal?: AbortSignal,
 ): Promise<Listener> {
+  signal?.throwIfAborted();
   let closed = false;
   let current: ListeningConnection;
   let stopWaiting = (): void => {};
@@ -48,6 +53,7 @@ export async function keepListening(
     });
     current = connection;
     const late = wait(connectWithinMs).then(() => {
+      signal?.throwIfAborted();
       throw unanswered();
     });
     try {
@@ -80,7 +86,13 @@ export async function keepListening(
     }
   };
 
-  await connect();
+  const giveUp = (): void => stopWaiting();
+  signal?.addEventListener("abort", giveUp, { once: true });
+  try {
+    await connect();
+  } finally {
+    signal?.removeEventListener("abort", giveUp);
+  }
   onListen();
   void reconnect();
   return {

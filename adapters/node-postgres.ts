@@ -11,6 +11,7 @@ import { createHash } from "node:crypto";
 import { Client, type ClientConfig, Pool, type PoolConfig } from "pg";
 import type { Driver, Listener, Param, Queryable } from "../src/driver.ts";
 import { keepListening, type ListeningConnection } from "./keep-listening.ts";
+import { within } from "./within.ts";
 
 /** The part of a client of pg that the adapter uses; in a transaction it is the one on which it was begun. */
 export interface NodePostgresClient {
@@ -53,6 +54,8 @@ export interface NodePostgresOptions {
   /**
    * Whether statements are prepared, under names made of their texts. A pooler in transaction mode may not take it: a
    * statement that the server does not know any more is sent again unprepared, and after three of them none is prepared.
+   * In a transaction that would come too late: on a client none is, unless it is connected to the server itself, which is
+   * asked at its second statement.
    *
    * @default true
    */
@@ -185,13 +188,33 @@ function clientDriver(client: NodePostgresSingleClient, options: NodePostgresOpt
 
 const clientQueryable = (client: NodePostgresClient, prepared: Preparer): Queryable => ({
   query: <Row>(text: string, params: readonly Param[], options?: { signal?: AbortSignal }) =>
-    inTurn(client, () =>
-      prepared(text, params, (statement) => {
+    inTurn(client, () => {
+      const run: Run = async (statement) => {
         options?.signal?.throwIfAborted();
-        return answer(client, client.query(statement), options?.signal);
-      }),
-    ) as Promise<Row[]>,
+        return await answer(client, client.query(statement), options?.signal);
+      };
+      return prepared(text, params, run, () => isDirect(client, text, run));
+    }) as Promise<Row[]>,
 });
+
+/** Clients that were used, and whether they are connected to the server itself; undefined where that was not asked yet. */
+const directness = new WeakMap<object, boolean | undefined>();
+
+/**
+ * Whether a statement may be prepared on a client that may have a transaction open, which one that the server does not
+ * know would spoil. A pooler tells its clients process ids of its own. Asked at the second statement, since many have only
+ * one, and before none that wants to be the transaction's first, as `set transaction` does.
+ */
+async function isDirect(client: NodePostgresClient, text: string, run: Run): Promise<boolean> {
+  let direct = directness.get(client);
+  if (direct === undefined && directness.has(client) && /^\s*(?:select|with|insert|update|delete)\b/i.test(text)) {
+    const { processID } = client as Inside;
+    const [row] = (await run({ text: "select pg_backend_pid() as pid", types })) as { pid: number }[];
+    direct = !processID || row?.pid === processID;
+  }
+  directness.set(client, direct);
+  return direct === true;
+}
 
 /** Takes them out as anybody would: by giving them back as broken. */
 function dropIdle(pool: NodePostgresPool): void {
@@ -262,19 +285,6 @@ function aborted(signal: AbortSignal): { promise: Promise<never>; leave: () => v
   return { promise, leave };
 }
 
-/** Undefined after `ms`. */
-async function within<T>(ms: number, promise: Promise<T>): Promise<T | undefined> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<undefined>((resolve) => {
-    timer = setTimeout(() => resolve(undefined), ms);
-  });
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
 /** What of a client is not among its types: how it reached the server, and by what the server knows it. */
 interface Inside {
   readonly connectionParameters?: object & { host?: string; port?: number; password?: unknown };
@@ -314,10 +324,14 @@ function cancel(client: NodePostgresClient): void {
 const configOf = (options: object): ClientConfig =>
   ({ ...options, password: (options as { password?: unknown }).password }) as ClientConfig;
 
+type Run = (statement: NodePostgresStatement) => Promise<unknown[]>;
+
+/** `mayPrepare` is asked before a statement is sent under a name. */
 type Preparer = (
   text: string,
   params: readonly Param[],
-  run: (statement: NodePostgresStatement) => Promise<unknown[]>,
+  run: Run,
+  mayPrepare?: () => Promise<boolean>,
 ) => Promise<unknown[]>;
 
 /** Most errors that say that a prepared statement is not what was meant; then preparing is given up. */
@@ -338,9 +352,9 @@ function preparer({ prepare = true }: NodePostgresOptions): Preparer {
   // The same name must mean the same text in every process: they may share the server's sessions.
   const names = new Map<string, string>();
   let forgotten = prepare ? 0 : maxForgotten;
-  return async (text, params, run) => {
+  return async (text, params, run, mayPrepare) => {
     const statement = { text, values: [...params], types };
-    if (forgotten >= maxForgotten) return await run(statement);
+    if (forgotten >= maxForgotten || (await mayPrepare?.()) === false) return await run(statement);
     let name = names.get(text);
     if (name === undefined) {
       name = `orchestratum_${createHash("sha256").update(text).digest("hex").slice(0, 40)}`;
@@ -395,7 +409,7 @@ function withListen(
       : configOf("options" in target ? target.options : ((target as Inside).connectionParameters ?? {}));
   return {
     ...driver,
-    listen: (channel, onNotify, onListen) => openListener(config, channel, onNotify, onListen),
+    listen: (channel, onNotify, onListen, given) => openListener(config, channel, onNotify, onListen, given?.signal),
   };
 }
 
@@ -404,6 +418,7 @@ function openListener(
   channel: string,
   onNotify: (payload: string) => void,
   onListen: () => void,
+  signal: AbortSignal | undefined,
 ): Promise<Listener> {
   const open = (notify: (payload: string) => void): ListeningConnection => {
     const client = new Client({ ...config, keepAlive: true, keepAliveInitialDelayMillis: keepAliveMs });
@@ -423,5 +438,5 @@ function openListener(
     };
     return { listening, lost, end };
   };
-  return keepListening(open, onNotify, onListen);
+  return keepListening(open, onNotify, onListen, signal);
 }

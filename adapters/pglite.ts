@@ -103,14 +103,14 @@ function instanceDriver(instance: PGlite): Required<Driver> {
       session.run(async () => {
         await session.transaction((tx) => tx.exec(text));
       }),
-    listen: async (channel, onNotify, onListen): Promise<Listener> => {
+    listen: async (channel, onNotify, onListen, options): Promise<Listener> => {
       // Quoted, or PGlite folds its case. A quote within the name it does not understand, but no schema's name has one.
       const name = `"${channel}"`;
       let closed = false;
       const heard = (payload: string): void => {
         if (!closed) onNotify(payload);
       };
-      await session.run(() => instance.listen(name, heard));
+      await session.run(() => instance.listen(name, heard), options?.signal);
       onListen();
       return {
         close: async () => {

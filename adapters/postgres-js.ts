@@ -49,10 +49,9 @@ export interface PostgresJsOptions {
 }
 
 /** A database that the adapter opened a pool for. Closing it is up to who called. */
-export interface PostgresJsDatabase extends Driver, AsyncDisposable {
+export interface PostgresJsDatabase extends Required<Driver>, AsyncDisposable {
   /** The pool, for statements and transactions of one's own. */
   readonly sql: postgres.Sql;
-  listen(channel: string, onNotify: (payload: string) => void, onListen: () => void): Promise<Listener>;
   /** Ends the pool: open statements have `timeoutMs` (default 5000) to finish. A second call is harmless. */
   close(options?: { timeoutMs?: number }): Promise<void>;
 }
@@ -103,6 +102,12 @@ function openDatabase(
 ): Omit<PostgresJsDatabase, "listen"> {
   // No array is ever bound, so their types need not be asked for; and nobody asked for notices on the console.
   const sql = postgres(url, { fetch_types: false, onnotice: () => {}, ...options });
+  const { reserve } = sql;
+  sql.reserve = async () => {
+    // With `fetch_types: false` postgres.js 3.4 never gives out a connection that it has to open for it.
+    await sql.unsafe("select 1");
+    return await reserve();
+  };
   const { driver, leave } = poolDriver(sql, listen === undefined ? {} : { listen });
   const close = async ({ timeoutMs = 5_000 } = {}): Promise<void> => {
     const timeout = timeoutMs / 1000;
@@ -159,7 +164,8 @@ function poolDriver(
     },
   };
   if (listen !== false) {
-    driver.listen = (channel, onNotify, onListen) => openListener(listen, channel, onNotify, onListen);
+    driver.listen = (channel, onNotify, onListen, given) =>
+      openListener(listen, channel, onNotify, onListen, given?.signal);
   }
   return { driver, leave };
 }
@@ -255,6 +261,7 @@ function openListener(
   channel: string,
   onNotify: (payload: string) => void,
   onListen: () => void,
+  signal: AbortSignal | undefined,
 ): Promise<Listener> {
   const open = (notify: (payload: string) => void): ListeningConnection => {
     const { promise: lost, resolve: onclose } = withResolvers();
@@ -276,7 +283,7 @@ function openListener(
     const listening = connection.unsafe(`listen "${channel.replaceAll('"', '""')}"`);
     return { listening, lost, end: () => connection.end({ timeout: 0 }) };
   };
-  return keepListening(open, onNotify, onListen);
+  return keepListening(open, onNotify, onListen, signal);
 }
 
 function withResolvers(): { promise: Promise<void>; resolve: () => void } {

@@ -33,7 +33,13 @@ export interface Driver extends Queryable {
   script(text: string): Promise<void>;
   /**
    * Absent where there is no session (HTTP drivers, edge): the core then polls. `onListen` MUST run after every
-   * connection and reconnection, since what was sent in between is lost: the core polls once at that point.
+   * connection and reconnection, since what was sent in between is lost: the core polls once at that point. An adapter
+   * SHOULD reject and free the connection when `signal` aborts before it listens; after that the signal says nothing.
    */
-  listen?(channel: string, onNotify: (payload: string) => void, onListen: () => void): Promise<Listener>;
+  listen?(
+    channel: string,
+    onNotify: (payload: string) => void,
+    onListen: () => void,
+    options?: { signal?: AbortSignal },
+  ): Promise<Listener>;
 }

@@ -224,6 +224,8 @@ export function createHints(database: Database, clock: Clock, report: Observer):
 
   let listener: Listener | undefined;
   let listening: Promise<void> | undefined;
+  /** Gives up a connection that is still being opened. */
+  const opening = new AbortController();
   let proven = false;
   let said: boolean | undefined;
   let nonce = "";
@@ -306,15 +308,17 @@ export function createHints(database: Database, clock: Clock, report: Observer):
       for (let attempt = 1; !closed && database.driver.listen; attempt++) {
         try {
           let early = false;
-          const opened = await database.driver.listen(channel, receivePayload, () => {
+          const onListen = () => {
             if (listener) reconnected();
             else early = true;
-          });
+          };
+          const opened = await database.driver.listen(channel, receivePayload, onListen, { signal: opening.signal });
           if (closed) return await opened.close();
           listener = opened;
           if (early) reconnected();
           return;
         } catch (error) {
+          if (closed) return;
           report({ type: "database_trouble", operation: "listen", error, attempt });
           await listenWakeup.sleep(Math.min(30_000, 250 * 2 ** attempt) * (0.5 + clock.random() / 2));
         }
@@ -397,6 +401,7 @@ export function createHints(database: Database, clock: Clock, report: Observer):
     outgoingWakeup.raise();
     watchWakeup.raise();
     listenWakeup.raise();
+    opening.abort();
     let ended = false;
     const end = Promise.all([loops, listening, listener?.close()])
       .catch((error: unknown) => report({ type: "database_trouble", operation: "close", error, attempt: 1 }))

@@ -503,6 +503,18 @@ test("close() ends a connection that is still being opened, and retries that wai
   expect(two.clock.pending).toBe(0);
 });
 
+test("close() gives up a connection that is still being opened, and reports nothing", async () => {
+  const one = scene([], (_channel, _onNotify, _onListen, { signal } = {}) => {
+    return new Promise((_, reject) => {
+      signal?.addEventListener("abort", () => reject(signal.reason), { once: true });
+    });
+  });
+  receive(one);
+  await one.hints.close();
+  expect(one.seen).toEqual([]);
+  expect(one.clock.pending).toBe(0);
+});
+
 test("close() waits for a notification that is under way", async () => {
   const held = holdBack(notify);
   const one = scene([held]);

@@ -9,6 +9,7 @@ import { openTelemetry } from "orchestratum/opentelemetry";
 import { postgresJs } from "orchestratum/postgres-js";
 import { Pool } from "pg";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { signal } from "./conformance.ts";
 import { createDatabase, type Database } from "./database.ts";
 
 const job = defineCommand({ name: "job", retries: 0 });
@@ -107,17 +108,14 @@ test("twenty statements of one worker at once warn of no leak", async () => {
   process.on("warning", hear);
   const count = 20;
   let running = 0;
-  let together = (): void => {};
-  const all = new Promise<void>((resolve) => {
-    together = resolve;
-  });
+  const all = signal();
   const settling = defineCommand({ name: "settling" });
   await using orchestrator = createOrchestrator({
     database: postgresJs(database.sql),
     handlers: [
       settling.handle(async ({ finish }) => {
-        if (++running === count) together();
-        await all;
+        if (++running === count) all.give();
+        await all.got();
         return await database.sql.begin(async (tx) => await finish(postgresJs(tx), undefined));
       }),
     ],

@@ -2,17 +2,13 @@
  * What lies between a driver and its database: connections that fall silent, TLS and passwords. For each driver that has connections.
  */
 
-import { chmodSync, chownSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { postgresJs } from "../../adapters/postgres-js.ts";
 import { createOrchestrator, migrate, type Observation } from "../../src/index.ts";
 import { createAuthority } from "../certificates.ts";
-import { createDatabase, type Database, withServer } from "../database.ts";
+import { createDatabase, type Database } from "../database.ts";
 import { halfOpenProxy } from "../half-open.ts";
-import { startPostgres } from "../postgres.ts";
-import { unprivilegedUser } from "../unprivileged-user.ts";
+import { type SecuredPostgres, startSecuredPostgres } from "../secured-postgres.ts";
 import { drivers, working } from "./open-connections.ts";
 
 const each = Object.entries(drivers);
@@ -68,6 +64,21 @@ describe("half-open connections", () => {
     await driver.close();
   });
 
+  test.each(own)("%s: stop() waits for no LISTEN connection that is never answered", async (name, open) => {
+    await using proxy = await halfOpenProxy(database.url);
+    proxy.silenceAll();
+    const driver = open(database.url, { listen: proxy.url });
+    const observations: Observation[] = [];
+    const worker = await working(driver, `unheard_${name.replaceAll(/\W/g, "_").toLowerCase()}`, observations);
+    await vi.waitFor(() => expect(proxy.open).toBe(1), { timeout: 10_000 });
+    const begun = performance.now();
+    await worker.stop();
+    expect(performance.now() - begun).toBeLessThan(2_000);
+    expect(observations.filter(({ type }) => type.startsWith("database_"))).toEqual([]);
+    await vi.waitFor(() => expect(proxy.open).toBe(0), { timeout: 10_000 });
+    await driver.close();
+  });
+
   test.each(each)("%s: a worker whose connections all fall silent reports it and goes on", async (name, open) => {
     await using proxy = await halfOpenProxy(database.url);
     const driver = open(proxy.url);
@@ -88,51 +99,14 @@ describe("half-open connections", () => {
 });
 
 describe("TLS and SCRAM", () => {
-  let folder: string;
-  let url: URL;
-  let stop: () => Promise<void>;
-  let ca: string;
-
+  let server: SecuredPostgres;
   beforeAll(async () => {
-    folder = mkdtempSync(join(tmpdir(), "orchestratum-tls-"));
-    chmodSync(folder, 0o755);
-    const [key, certificate, access] = ["key.pem", "certificate.pem", "pg_hba.conf"].map((file) =>
-      join(folder, file),
-    ) as [string, string, string];
-    const authority = await createAuthority();
-    ca = authority.certificate;
-    const issued = await authority.issue(["localhost", "127.0.0.1"]);
-    writeFileSync(key, issued.key);
-    writeFileSync(certificate, issued.certificate);
-    // The superuser as the tests need it; everybody else with a password, over TLS.
-    writeFileSync(access, "host all postgres 127.0.0.1/32 trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n");
-    chmodSync(key, 0o600);
-    const user = unprivilegedUser();
-    if (user) for (const file of [key, certificate, access]) chownSync(file, user.uid, user.gid);
-    const server = await startPostgres({
-      ssl: "on",
-      ssl_cert_file: certificate,
-      ssl_key_file: key,
-      hba_file: access,
-      password_encryption: "scram-sha-256",
-    });
-    stop = () => server.stop();
-    await withServer(server.url, async (sql) => {
-      await sql.unsafe("create role app login password 'a ''secret'' 🔑'");
-      await sql.unsafe("create database app owner app");
-    });
-    url = new URL(server.url);
-    url.username = "app";
-    url.password = encodeURIComponent("a 'secret' 🔑");
-    url.pathname = "/app";
+    server = await startSecuredPostgres();
   });
-  afterAll(async () => {
-    await stop();
-    rmSync(folder, { recursive: true, force: true });
-  });
+  afterAll(() => server[Symbol.asyncDispose]());
 
   test.each(each)("%s: migrates, listens and works over TLS with a password", async (name, open) => {
-    const driver = open(url.href, { ca });
+    const driver = open(server.url, { ca: server.ca });
     await migrate(driver);
     const observations: Observation[] = [];
     const worker = await working(driver, "default", observations);
@@ -150,7 +124,7 @@ describe("TLS and SCRAM", () => {
   });
 
   test.each(each)("%s: cancels a statement over TLS", async (_, open) => {
-    const driver = open(url.href, { ca });
+    const driver = open(server.url, { ca: server.ca });
     await driver.query("select 1", []);
     const statement = driver.query("select pg_sleep($1::int)", [60], { signal: AbortSignal.timeout(200) });
     await expect(statement).rejects.toMatchObject({ code: "57014" });
@@ -158,13 +132,14 @@ describe("TLS and SCRAM", () => {
   });
 
   test.each(each)("%s: a wrong password, a foreign certificate and no TLS at all are refused", async (_, open) => {
+    const { url, ca } = server;
     const wrong = new URL(url);
     wrong.password = "wrong";
     const foreign = (await createAuthority()).certificate;
     for (const [target, options, refusal] of [
       [wrong.href, { ca }, { code: "28P01" }],
-      [url.href, { ca: foreign }, { code: expect.stringMatching(/LEAF_SIGNATURE|ISSUER/) }],
-      [url.href, {}, { code: "28000" }],
+      [url, { ca: foreign }, { code: expect.stringMatching(/LEAF_SIGNATURE|ISSUER/) }],
+      [url, {}, { code: "28000" }],
     ] as const) {
       const driver = open(target, options);
       await expect(driver.query("select 1", [])).rejects.toMatchObject(refusal);

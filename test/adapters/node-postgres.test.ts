@@ -89,6 +89,14 @@ test("nodePostgres() prepares its statements, and sends one again that the serve
   await single.query("deallocate all");
   expect(await driver.query(text, [1, "a", true, null])).toEqual([row]);
   await single.end();
+  const client = new Client({ connectionString: database.url });
+  await client.connect();
+  await nodePostgres(client).query("begin", []);
+  await nodePostgres(client).query("set transaction isolation level repeatable read", []);
+  for (let time = 0; time < 3; time += 1) await nodePostgres(client).query(text, [1, "a", true, null]);
+  await client.query("commit");
+  expect((await client.query("select count(*)::int as n from pg_prepared_statements")).rows).toEqual([{ n: 1 }]);
+  await client.end();
   const plain = new Pool({ connectionString: database.url, max: 1 });
   const unprepared = nodePostgres(plain, { prepare: false });
   await unprepared.query(text, [1, "a", true, null]);

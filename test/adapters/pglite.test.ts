@@ -112,7 +112,7 @@ test("pglite() lets a statement wait for as long as the transaction beside it go
   expect(await notes()).toEqual(["elsewhere"]);
 });
 
-test("pglite() takes a statement that is aborted while it waits out of the queue", async () => {
+test("pglite() takes what is aborted while it waits out of the queue: a statement, and a LISTEN", async () => {
   const controller = new AbortController();
   let release = (): void => {};
   let opened = (): void => {};
@@ -126,12 +126,17 @@ test("pglite() takes a statement that is aborted while it waits out of the queue
     });
   });
   await open;
-  const waiting = database.query("insert into note (text) values ('aborted')", [], { signal: controller.signal });
+  const { signal } = controller;
+  const ignore = (): void => {};
+  const waiting = database.query("insert into note (text) values ('aborted')", [], { signal });
+  const listening = database.listen("aborted", ignore, ignore, { signal });
   controller.abort(new Error("enough"));
   await expect(waiting).rejects.toThrow("enough");
+  await expect(listening).rejects.toThrow("enough");
   release();
   await held;
   expect(await notes()).toEqual([]);
+  expect(await database.query("select pg_listening_channels() as channel", [])).toEqual([]);
 });
 
 test("pglite() reports the SQLSTATE, and goes on after an error", async () => {

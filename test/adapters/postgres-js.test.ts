@@ -321,6 +321,24 @@ test("postgresJs() opens a pool for a URL, and closing ends it", async () => {
   await expect(pool.query("select 1", [])).rejects.toMatchObject({ code: "CONNECTION_ENDED" });
 });
 
+test("postgresJs() opens a pool that gives out connections of its own, also those that are not open yet", async () => {
+  const pool = postgresJs(database.url, { max: 4 });
+  const backend = "select pg_backend_pid() as pid from pg_sleep(0.05)";
+  const reserved = Array.from({ length: 8 }, async () => {
+    const connection = await pool.sql.reserve();
+    const [before] = await connection.unsafe(backend);
+    const [after] = await postgresJs(connection).query<{ pid: number }>(backend, []);
+    connection.release();
+    expect(after).toEqual({ ...before });
+    return after?.pid;
+  });
+  expect(new Set(await Promise.all(reserved)).size).toBe(4);
+  // And none of them was lost by it.
+  const again = await Promise.all(Array.from({ length: 4 }, () => pool.query<{ pid: number }>(backend, [])));
+  expect(new Set(again.map(([row]) => row?.pid)).size).toBe(4);
+  await pool.close();
+});
+
 test("postgresJs() refuses what is no client of postgres.js", () => {
   expect(() => postgresJs({} as never)).toThrow(TypeError);
   expect(() => postgresJs(undefined as never)).toThrow(TypeError);

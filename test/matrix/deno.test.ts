@@ -1,5 +1,6 @@
 import { execFile } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { promisify } from "node:util";
@@ -49,4 +50,38 @@ test.each([
   program.child.kill("SIGTERM");
   expect(await program.ended).toBe(0);
   expect(program.lines.at(-1)).toBe("ended");
+});
+
+test("pglite() takes a directory over from a Deno that was killed, and from no other, without --allow-run", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "orchestratum-deno-"));
+  const directory = join(folder, "data");
+  const lock = `${directory}.lock`;
+  const permissions = ["--allow-read", `--allow-write=${folder}`];
+  const open = () => startProgram("deno", "test/adapters/open-pglite.ts", { args: [directory], permissions });
+  const refused = async (owner: string) => {
+    await using program = open();
+    expect(await program.ended).toBe(1);
+    expect(program.errors).toContain(
+      `Cannot open PGlite directory "${directory}": ${owner}; close it there, ` +
+        `use a PostgreSQL server for several processes, or delete "${lock}" if that is wrong`,
+    );
+  };
+  const kill = async (program: ReturnType<typeof open>) => {
+    program.child.kill("SIGKILL");
+    await program.ended;
+  };
+  try {
+    await using first = open();
+    await first.said("open");
+    await refused(`process ${first.child.pid} has it open`);
+    await kill(first);
+    await using second = open();
+    await second.said("open");
+    await kill(second);
+    // As another runtime leaves it, or a version before.
+    writeFileSync(lock, "999999 1");
+    await refused("process 999999 has it open, or was killed, which Deno only sees with --allow-run");
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
 });

@@ -1,5 +1,7 @@
 /** Behind a pooler in transaction mode. It wants the program `pgbouncer`, and so is not among the tests that run everywhere. */
+import { Pool } from "pg";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { nodePostgres } from "../../adapters/node-postgres.ts";
 import { createOrchestrator, migrate, type Observation } from "../../src/index.ts";
 import { drivers, type Options, working } from "../adapters/open-connections.ts";
 import { createDatabase, type Database } from "../database.ts";
@@ -49,6 +51,23 @@ describe("PgBouncer in transaction mode", () => {
       await pooled.close();
     },
   );
+
+  test("node-postgres, as it is: no transaction fails by a statement that was prepared in another session", async () => {
+    await using pooler = await startPgBouncer(database.url, { poolSize: 1 });
+    const pool = new Pool({ connectionString: pooler.url, max: 2 });
+    const clients = await Promise.all([pool.connect(), pool.connect()]);
+    const values: unknown[] = [];
+    for (let round = 0; round < 4; round += 1) {
+      for (const client of clients) {
+        await client.query("begin");
+        values.push(...(await nodePostgres(client).query("select $1::int as n", [round])));
+        await client.query("commit");
+      }
+    }
+    expect(values).toEqual([0, 0, 1, 1, 2, 2, 3, 3].map((n) => ({ n })));
+    for (const client of clients) client.release();
+    await pool.end();
+  });
 
   test.each(cases)("%s: a direct connection to listen on brings notifications", async (name, driver, options) => {
     const queue = `direct_${name.replaceAll(/\W/g, "_").toLowerCase()}`;
