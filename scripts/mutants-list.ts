@@ -557,8 +557,8 @@ export const mutants: readonly Mutant[] = [
   {
     rule: "a claim without pinned settings of the planner",
     file: "sql/functions/claim.sql",
-    from: "set enable_seqscan = off set enable_bitmapscan = off set jit = off set datestyle",
-    to: "set datestyle",
+    from: "set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode",
+    to: "set plan_cache_mode",
     test: ["test/sql/plans.test.ts", "claim"],
   },
   {

@@ -38,7 +38,8 @@ insert into orchestratum.setting (id) values (true);
 -- nothing is parsed and printed again at every claim, and octet_length() knows the size without reading a toasted value.
 -- No status is stored: it follows from leased_by and available_at, so that no two columns can contradict each other.
 create table orchestratum.command (
-  id uuid primary key,
+  -- Each row has two entries here before vacuum comes, its own and its claim's: a page that is half full takes both without a split.
+  id uuid primary key with (fillfactor = 50),
   name text not null check (char_length(name) between 1 and 200),
   version smallint not null check (version > 0),
   hook text check (hook in ('failure', 'cancellation')),  -- set: runs that hook of its parent, not the handler
@@ -714,12 +715,13 @@ end $f$;
 -- The lock on the stream's row is also what makes positions follow the order of the stream. A transaction that appends to several
 -- streams takes them in the order of their names. Without a stream (null) there is no lock, no conflict, and the version is 0.
 -- An append that may have been made before goes through append_again().
+-- The stream is moved by itself: within the statement that writes the events both ways of moving it would be made ready at each append.
 -- Whether there are subscriptions is asked in a statement of its own, before: whoever adds one waits for the transactions that have locked
 -- that table, and so for every one whose events were matched without it.
 create function orchestratum.append(stream text, expected_version int, events json, at timestamptz default clock_timestamp())
 returns table (version int, queue text, available_at text)
 language plpgsql volatile
-set enable_seqscan = off set enable_bitmapscan = off set jit = off
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
 as $f$
 #variable_conflict use_column
 declare
@@ -727,7 +729,7 @@ declare
   into_slot smallint;
   subscribed boolean;
   followed boolean;
-  reached int;
+  reached int;  -- null: without a stream
 begin
   select
     case when s.keep_events is null then 0 else orchestratum.event_slot(append.at) end,
@@ -736,52 +738,43 @@ begin
   into into_slot, subscribed, followed
   from orchestratum.setting s;
 
-  with created as (
-    insert into orchestratum.stream as s (name, version)
-    select append.stream, size where append.stream is not null and coalesce(append.expected_version, 0) = 0
-    on conflict (name) do update set version = s.version + size where s.version = coalesce(append.expected_version, s.version)
-    returning s.version
-  ),
-  moved as (
-    update orchestratum.stream s
-    set version = s.version + size
-    where s.name = append.stream and s.version = append.expected_version and append.expected_version > 0
-    returning s.version
-  ),
-  head as (
-    select created.version from created
-    union all
-    select moved.version from moved
-    union all
-    select null where append.stream is null
-  ),
-  appended as (
+  if append.stream is not null then
+    if append.expected_version <> 0 then
+      update orchestratum.stream s
+      set version = s.version + size
+      where s.name = append.stream and s.version = append.expected_version
+      returning s.version into reached;
+    else
+      insert into orchestratum.stream as s (name, version)
+      values (append.stream, size)
+      on conflict (name) do update set version = s.version + size where s.version = coalesce(append.expected_version, s.version)
+      returning s.version into reached;
+    end if;
+    if reached is null then
+      return;
+    end if;
+  end if;
+
+  with appended as (
     insert into orchestratum.event (id, slot, stream, version, topic, data, metadata, appended_at)
     select
-      e.id, into_slot, append.stream, head.version - size + e.place, e.topic, case when e.null_data then 'null'::json else e.data end,
+      e.id, into_slot, append.stream, reached - size + e.place, e.topic, case when e.null_data then 'null'::json else e.data end,
       e.metadata, append.at
-    from head
-    cross join rows from (
+    from rows from (
       json_to_recordset(append.events) as (id uuid, topic text, data json, null_data boolean, metadata json)
     ) with ordinality as e (id, topic, data, null_data, metadata, place)
     returning id, version
-  ),
-  queued as (
-    insert into orchestratum.event_inbox (event_id, slot)
-    select a.id, into_slot from appended a order by a.version
   )
-  select coalesce(head.version, 0) into reached from head;
-  if reached is null then
-    return;
-  end if;
-  version := reached;
+  insert into orchestratum.event_inbox (event_id, slot)
+  select a.id, into_slot from appended a order by a.version;
+  version := coalesce(reached, 0);
   return next;
   if followed then
     return query select null::int, h.queue, h.available_at from orchestratum.reader_hint(append.at) h;
   end if;
   if subscribed then
     return query
-    select null::int, d.queue, d.available_at from orchestratum.deliver(append.events, append.stream, nullif(reached, 0), append.at) d;
+    select null::int, d.queue, d.available_at from orchestratum.deliver(append.events, append.stream, reached, append.at) d;
   end if;
 end $f$;
 
@@ -793,7 +786,7 @@ end $f$;
 create function orchestratum.append_again(stream text, expected_version int, events json, at timestamptz default clock_timestamp())
 returns table (version int, queue text, available_at text)
 language plpgsql volatile
-set enable_seqscan = off set enable_bitmapscan = off set jit = off
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
 as $f$
 #variable_conflict use_column
 declare
@@ -1044,7 +1037,9 @@ create function orchestratum.claim(
 )
 language plpgsql volatile
 -- The plan must not depend on statistics: a worker idles on an empty table, caches this plan, and keeps it when a million rows arrive.
-set enable_seqscan = off set enable_bitmapscan = off set jit = off set datestyle = 'ISO' set timezone = 'UTC'
+-- And it is the first one: otherwise each connection plans its first five calls anew, which costs several times what they do.
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
+set datestyle = 'ISO' set timezone = 'UTC'
 as $f$
 #variable_conflict use_column
 declare
@@ -1168,26 +1163,31 @@ $f$;
 -- For outcomes that finish called 'missing': was it this very lease of this very worker that settled the command, in a call whose reply was
 -- lost? leases: [{"id", "fence"}]. Answers 'repeated' (it was; nothing to do) or 'lost' (also for a release without an entry in the trail;
 -- to believe it lost does no harm). The holder is compared too: after a failover that lost a claim, a fence may have been given again.
+-- Entries of a lease that others wrote do not count: it was lost, or give_back handed it back.
 create function orchestratum.confirm(worker text, leases json)
 returns table (id text, fence int, result text)
 language sql stable
-set enable_seqscan = off set enable_bitmapscan = off set jit = off set lock_timeout = '200ms'
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan set lock_timeout = '200ms'
 as $f$
   with lease as (
     select r.id, r.fence, jsonb_build_array(jsonb_build_object('fence', r.fence, 'worker', confirm.worker)) as own,
-      jsonb_build_array(jsonb_build_object('fence', r.fence, 'code', 'lost')) as taken
+      jsonb_build_array(jsonb_build_object('fence', r.fence, 'code', 'lost')) as taken,
+      jsonb_build_array(
+        jsonb_build_object('fence', r.fence, 'code', 'released', 'message', 'The reply of its claim was lost')
+      ) as given_back
     from json_to_recordset(confirm.leases) as r (id uuid, fence int)
   )
   select
     l.id::text, l.fence,
     case
-      when past.fence = l.fence and past.worker = confirm.worker or past.trail @> l.own and not past.trail @> l.taken
-        or live.trail @> l.own and not live.trail @> l.taken
+      when past.fence = l.fence and past.worker = confirm.worker
+        or kept.trail @> l.own and not kept.trail @> l.taken and not kept.trail @> l.given_back
       then 'repeated' else 'lost'
     end
   from lease l
   left join lateral (select h.fence, h.worker, h.trail from orchestratum.history h where h.id = l.id limit 1) past on true
   left join lateral (select c.trail from orchestratum.command c where c.id = l.id limit 1) live on true
+  cross join lateral (select coalesce(past.trail, live.trail) as trail) kept
 $f$;
 
 -- How many live commands there are, by queue, name, status and, where it runs, worker, and since when the oldest of them has been wanted;
@@ -1225,7 +1225,7 @@ create function orchestratum.deliver(
 )
 returns table (queue text, available_at text)
 language plpgsql volatile
-set enable_seqscan = off set enable_bitmapscan = off set jit = off
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
 set datestyle = 'ISO' set timezone = 'UTC'
 as $f$
 #variable_conflict use_column
@@ -1777,7 +1777,7 @@ $f$;
 -- Delivers to one subscription what is in the log after a position, up to `until`, at most `max_count` events of it. Answers the position that
 -- it came to, and in rows without one what to hint at. Can be repeated, and meets live deliveries: their ids are the same.
 -- Only events that it has a pattern for go into the one JSON text, and large ones without their data, of which a delivery has no copy
--- either: 500 events of the log are not more than a few MB of it.
+-- either: 500 events of the log are not more than a few MB of it. Patterns are looked up once a topic.
 create function orchestratum.fill_subscription(
   subscription text, after bigint, until bigint, max_count int, at timestamptz default clock_timestamp()
 )
@@ -1797,33 +1797,44 @@ begin
     where p.position > fill_subscription.after and p.position <= fill_subscription.until
     order by p.position
     limit fill_subscription.max_count
+  ),
+  found as materialized (
+    select place.position, e.*
+    from place
+    cross join lateral (
+      select x.id, x.topic, x.stream, x.version, x.data, x.metadata, x.appended_at
+      from orchestratum.event x
+      where x.id = place.event_id
+      limit 1
+    ) e
+  ),
+  wanted as materialized (
+    select topic.topic
+    from (select distinct found.topic from found) topic
+    where exists (
+      select
+      from orchestratum.topic_patterns(topic.topic) p (pattern)
+      cross join lateral (
+        select s.subscription
+        from orchestratum.subscription_pattern s
+        where s.pattern = p.pattern and s.subscription = fill_subscription.subscription
+        limit 1
+      ) one
+    )
+  ),
+  chosen as materialized (
+    select found.*, coalesce(octet_length(found.data::text), 0) + coalesce(octet_length(found.metadata::text), 0) > 8192 as is_large
+    from found
+    where found.topic in (select wanted.topic from wanted)
   )
   select
     (select max(place.position) from place),
     (
       select json_agg(json_build_object(
-        'id', e.id, 'topic', e.topic, 'stream', e.stream, 'version', e.version, 'data', case when not e.is_large then e.data end,
-        'null_data', e.data::text = 'null', 'is_large', e.is_large, 'metadata', e.metadata, 'appended_at', e.appended_at
-      ))
-      from place
-      cross join lateral (
-        select
-          x.id, x.topic, x.stream, x.version, x.data, x.metadata, x.appended_at,
-          coalesce(octet_length(x.data::text), 0) + coalesce(octet_length(x.metadata::text), 0) > 8192 as is_large
-        from orchestratum.event x
-        where x.id = place.event_id
-        limit 1
-      ) e
-      where exists (
-        select
-        from orchestratum.topic_patterns(e.topic) p (pattern)
-        cross join lateral (
-          select s.subscription
-          from orchestratum.subscription_pattern s
-          where s.pattern = p.pattern and s.subscription = fill_subscription.subscription
-          limit 1
-        ) chosen
-      )
+        'id', c.id, 'topic', c.topic, 'stream', c.stream, 'version', c.version, 'data', case when not c.is_large then c.data end,
+        'null_data', c.data::text = 'null', 'is_large', c.is_large, 'metadata', c.metadata, 'appended_at', c.appended_at
+      ) order by c.position)
+      from chosen c
     )
   into last, events;
   return query select coalesce(last, fill_subscription.until)::text, null::text, null::text;
@@ -1853,7 +1864,7 @@ end $f$;
 create function orchestratum.finish(worker text, outcomes json, at timestamptz default clock_timestamp())
 returns table (id text, fence int, result text, awaited boolean, queue text, available_at text)
 language plpgsql volatile
-set enable_seqscan = off set enable_bitmapscan = off set jit = off
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
 set datestyle = 'ISO' set timezone = 'UTC' set lock_timeout = '200ms'
 as $f$
 #variable_conflict use_column
@@ -1893,15 +1904,11 @@ begin
       limit 1
     ) seen on true
   ),
-  ended as (
-    delete from orchestratum.command c
-    where c.ctid = any (array(select held.row from held where held.row is not null and held.status is not null))
-    returning c.*
-  ),
   settled as (
-    select e.*, h.output, h.error, h.follow_ups, h.status
-    from ended e
-    join held h on h.id = e.id and h.fence = e.fence
+    delete from orchestratum.command c
+    using held h
+    where c.ctid = h.row and h.status is not null
+    returning c.*, h.output, h.error, h.follow_ups, h.status
   ),
   recorded as (
     insert into orchestratum.history (
@@ -1974,14 +1981,14 @@ begin
   )
   select
     h.id::text, h.fence,
-    case when e.id is not null or a.id is not null then 'accepted'
+    case when s.id is not null or a.id is not null then 'accepted'
       -- Locked, and yet not written: it changed after this statement's snapshot (somebody began to wait for it).
       when h.row is not null or h.seen then 'busy'
       else 'missing'
     end,
-    coalesce(e.awaited, false), null, null
+    coalesce(s.awaited, false), null, null
   from held h
-  left join ended e on e.id = h.id and e.fence = h.fence
+  left join settled s on s.id = h.id and s.fence = h.fence
   left join returned a on a.id = h.id and a.fence = h.fence
   union all
   select null, null, 'due', null, due.queue, min(due.available_at)::text from due group by due.queue;
@@ -2219,7 +2226,7 @@ returns table (
   created_at text, due_at text, available_at text, started_at text, finished_at text, cancel_requested_at text, unknown_since text
 )
 language sql stable
-set enable_seqscan = off set enable_bitmapscan = off set jit = off set datestyle = 'ISO' set timezone = 'UTC'
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan set datestyle = 'ISO' set timezone = 'UTC'
 as $f$
   select
     one.id::text, one.name, one.version, one.hook, one.queue, one.priority, one.status, one.input::text, one.output::text, one.progress::text,
@@ -2273,12 +2280,12 @@ $f$;
 -- Hands back, unburnt, what is leased to a worker and unknown to it: the reply of a claim was lost. known: [{"id", "fence"}].
 -- A claim whose reply was lost may still be running and commit late: called again before every claim until its lease would have ended.
 -- Never called while a claim of this worker is open (its leases are not known yet); a reply that comes after its deadline is dropped unread.
--- Each leaves an entry in its trail: for as long as it lasted, everybody saw the command running.
+-- Each leaves an entry in its trail: for as long as it lasted, everybody saw the command running. confirm knows it by its message.
 -- Leases lie in their lanes between the clock and a lease's length after it, so no index by worker is needed.
 create function orchestratum.give_back(worker text, lanes json, known json, lease_ms int, at timestamptz default clock_timestamp())
 returns int
 language plpgsql volatile
-set enable_seqscan = off set enable_bitmapscan = off set jit = off set datestyle = 'ISO' set timezone = 'UTC'
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan set datestyle = 'ISO' set timezone = 'UTC'
 as $f$
 #variable_conflict use_column
 declare
@@ -2333,6 +2340,7 @@ as $f$
           and (h.version = handled_elsewhere.version or h.upgrades and h.version > handled_elsewhere.version)
       ) as has_one
     from orchestratum.worker w
+    where w.last_seen_at >= handled_elsewhere.at - greatest(interval '3 minutes', w.lost_after_ms * interval '1 millisecond')
   )
   select json_agg(apart.queue order by apart.queue)
   from (
@@ -2350,7 +2358,7 @@ $f$;
 create function orchestratum.heartbeat(worker text, leases json, lease_ms int, at timestamptz default clock_timestamp())
 returns table (id text, fence int, result text, cancel_requested boolean)
 language plpgsql volatile
-set enable_seqscan = off set enable_bitmapscan = off set jit = off
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
 as $f$
 #variable_conflict use_column
 begin
@@ -2454,6 +2462,8 @@ end $f$;
 -- History is read backwards along history_finished, all slots merged, or only those of one ring; what has a parent or a correlation id goes by
 -- the index for that, and is then sorted. enable_sort is off for the first: the plan of an empty table would sort all that there is.
 -- The second is a materialized CTE that knows no other condition and wants no order (`union` would): no other index may be tempted.
+-- Plans are generic: where history is large, one that is made for the range at hand looks cheaper, and would be made anew for every page, over
+-- 32 slots: 2 ms of a page's 3.
 -- A stable function sees one snapshot: what ends meanwhile is live or finished on a page, and never neither.
 create function orchestratum.list(filter json, after json, max_count int, before timestamptz, at timestamptz default clock_timestamp())
 returns table (
@@ -2462,7 +2472,8 @@ returns table (
   error_code text, error_message text
 )
 language plpgsql stable
-set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off set datestyle = 'ISO' set timezone = 'UTC'
+set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off set plan_cache_mode = force_generic_plan
+set datestyle = 'ISO' set timezone = 'UTC'
 as $f$
 #variable_conflict use_column
 declare
@@ -2471,6 +2482,8 @@ declare
   f_name text := list.filter ->> 'name';
   f_parent_id uuid := list.filter ->> 'parent_id';
   f_correlation_id text := list.filter ->> 'correlation_id';
+  -- The first of a chain. Here and not in the query, whose planner would cast the text before it looks at the condition.
+  f_first_id uuid := case when f_correlation_id ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then f_correlation_id end;
   f_from timestamptz := coalesce((list.filter ->> 'from')::timestamptz, '-infinity');
   f_to timestamptz := coalesce((list.filter ->> 'to')::timestamptz, 'infinity');
   f_until timestamptz := coalesce(list.before, 'infinity');
@@ -2610,7 +2623,7 @@ begin
       and case when strpos(replace(h.metadata::text, '\\', ''), '\u') = 0 then left(h.metadata ->> 'correlationId', 200) end = f_correlation_id
     union all
     select own.id, own.slot
-    from (select f_correlation_id::uuid as id where f_parent_id is null and f_correlation_id ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$') asked
+    from (select f_first_id as id where f_parent_id is null) asked
     cross join lateral (select h.id, h.slot from orchestratum.history h where h.id = asked.id limit 1) own
   ),
   chosen as materialized (
@@ -2659,7 +2672,7 @@ end $f$;
 create function orchestratum.next_due(queues json, at timestamptz)
 returns text
 language sql stable
-set enable_seqscan = off set enable_bitmapscan = off set jit = off set datestyle = 'ISO' set timezone = 'UTC'
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan set datestyle = 'ISO' set timezone = 'UTC'
 as $f$
   select min(head.available_at)::text
   from json_array_elements_text(next_due.queues) q (queue)
@@ -2715,7 +2728,7 @@ $f$;
 create function orchestratum.publish_batch(events json, repeat boolean default false, at timestamptz default clock_timestamp())
 returns table (queue text, available_at text)
 language plpgsql volatile
-set enable_seqscan = off set enable_bitmapscan = off set jit = off
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
 as $f$
 #variable_conflict use_column
 declare
@@ -2848,7 +2861,7 @@ end $f$;
 create function orchestratum.push_batch(commands json, repeat boolean default false, at timestamptz default clock_timestamp())
 returns table (id text, queue text, available_at text)
 language plpgsql volatile
-set enable_seqscan = off set enable_bitmapscan = off set jit = off
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
 set datestyle = 'ISO' set timezone = 'UTC'
 as $f$
 #variable_conflict use_column
@@ -3306,7 +3319,7 @@ end $f$;
 create function orchestratum.sequence_events(max_count int)
 returns table (placed int, head text, busy boolean)
 language plpgsql volatile
-set enable_seqscan = off set enable_bitmapscan = off set jit = off
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
 as $f$
 #variable_conflict use_column
 begin
@@ -3637,7 +3650,7 @@ end $f$;
 create function orchestratum.wait_for(ids json)
 returns table (id text, result text, name text, version smallint, status text, output text, trail text, finished_at text)
 language plpgsql volatile
-set enable_seqscan = off set enable_bitmapscan = off set jit = off set datestyle = 'ISO' set timezone = 'UTC'
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan set datestyle = 'ISO' set timezone = 'UTC'
 as $f$
 #variable_conflict use_column
 declare
@@ -3719,7 +3732,7 @@ begin
     end loop;
   end loop;
 
-  update orchestratum.setting set functions_hash = '0.1.0 fd472b71d02bdb3cc0aa954f32cdfb1872dff5a9c5223f8800313deffebfe02b';
+  update orchestratum.setting set functions_hash = '0.1.0 958a7bc8941cccc7454b7715238811cba98a9c25d1a4c60702fee1dda2d2a9a3';
 end $$;
 
 commit;

@@ -39,7 +39,7 @@ interface Writing {
   readonly path: PropertyKey[];
   readonly ancestors: object[];
   level: number;
-  /** Characters written so far, so that a value that unfolds without end (`a = [b, b]`, `b = [c, c]`, …) is left early. */
+  /** Bytes of UTF-8 written so far, so that a value that unfolds without end (`a = [b, b]`, `b = [c, c]`, …) is left early. */
   size: number;
   keys: number;
   readonly issues: Issue[];
@@ -73,10 +73,9 @@ export function toJson(value: unknown, maxBytes: number): JsonText | JsonRefusal
     writing.walkable = false;
     refuse(writing, "cannot be read: looking at it throws an error");
   }
-  const bytes = utf8Bytes(json);
-  if (bytes > maxBytes) refuseSize(writing);
+  if (writing.size > maxBytes) refuseSize(writing);
   const { issues, walkable, tooLarge } = writing;
-  return issues.length === 0 ? { json, bytes } : { issues, walkable, tooLarge };
+  return issues.length === 0 ? { json, bytes: writing.size } : { issues, walkable, tooLarge };
 }
 
 const encoder = new TextEncoder();
@@ -118,13 +117,14 @@ function write(writing: Writing, value: unknown): string {
   }
 }
 
+/** `text` is ASCII. */
 function counted(writing: Writing, text: string): string {
   writing.size += text.length;
   return text;
 }
 
-/** What cannot stand between quotes as it is, or not be stored at all. */
-const special = /["\\\u0000-\u001f\ud800-\udfff]/;
+/** What cannot stand between quotes as it is, or not be stored at all, or is more than a byte. */
+const special = /["\\\u0000-\u001f\u0080-\uffff]/;
 
 function writeString(writing: Writing, text: string): string {
   writing.size += text.length + 2;
@@ -137,7 +137,9 @@ function writeString(writing: Writing, text: string): string {
       "a text with a lone surrogate cannot be stored: pass text.toWellFormed(), or bytes as base64",
     );
   }
-  return JSON.stringify(text);
+  const json = JSON.stringify(text);
+  writing.size += utf8Bytes(json) - text.length - 2;
+  return json;
 }
 
 function writeObject(writing: Writing, value: object): string {
@@ -163,10 +165,11 @@ function writeObject(writing: Writing, value: object): string {
 
 function writeArray(writing: Writing, list: readonly unknown[], level: number): string {
   let text = "[";
+  writing.size += 2;
   for (let i = 0; i < list.length && !writing.stopped; i++) {
     writing.path[level] = i;
     writing.level = level + 1;
-    writing.size += 1;
+    if (i > 0) writing.size += 1;
     if (writing.size > writing.maxBytes) return refuseSize(writing);
     const item = list[i];
     if (item === undefined && !(i in list)) {
@@ -187,6 +190,7 @@ function writeArray(writing: Writing, list: readonly unknown[], level: number): 
 
 function writeProperties(writing: Writing, object: object, level: number): string {
   let text = "{";
+  writing.size += 2;
   for (const key of Object.keys(object)) {
     writing.path[level] = key;
     writing.level = level + 1;
@@ -202,7 +206,7 @@ function writeProperties(writing: Writing, object: object, level: number): strin
       refuse(writing, "a property named __proto__ is refused, as it poisons what objects are merged into: rename it");
       continue;
     }
-    if (text !== "{") text += ",";
+    if (text !== "{") text += counted(writing, ",");
     text += writeKey(writing, key) + write(writing, value);
     if (writing.stopped) return "";
   }
@@ -213,7 +217,7 @@ function writeProperties(writing: Writing, object: object, level: number): strin
 
 /**
  * Property names as they are written, with quotes and colon: programs write the same few again and again, and this
- * saves a fifth of the time. The first 1,000 are kept, if they are short; it is no loss where a program has more.
+ * saves a fifth of the time. The first 1,000 are kept, if they are short and plain; it is no loss where a program has more.
  */
 const writtenKeys = new Map<string, string>();
 
@@ -223,7 +227,7 @@ function writeKey(writing: Writing, key: string): string {
   const name = writeString(writing, key);
   if (name === "") return name;
   writing.size += 1;
-  if (writtenKeys.size < 1_000 && key.length <= 40) writtenKeys.set(key, `${name}:`);
+  if (writtenKeys.size < 1_000 && key.length <= 40 && !special.test(key)) writtenKeys.set(key, `${name}:`);
   return `${name}:`;
 }
 

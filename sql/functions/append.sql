@@ -4,12 +4,13 @@
 -- The lock on the stream's row is also what makes positions follow the order of the stream. A transaction that appends to several
 -- streams takes them in the order of their names. Without a stream (null) there is no lock, no conflict, and the version is 0.
 -- An append that may have been made before goes through append_again().
+-- The stream is moved by itself: within the statement that writes the events both ways of moving it would be made ready at each append.
 -- Whether there are subscriptions is asked in a statement of its own, before: whoever adds one waits for the transactions that have locked
 -- that table, and so for every one whose events were matched without it.
 create function orchestratum.append(stream text, expected_version int, events json, at timestamptz default clock_timestamp())
 returns table (version int, queue text, available_at text)
 language plpgsql volatile
-set enable_seqscan = off set enable_bitmapscan = off set jit = off
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
 as $f$
 #variable_conflict use_column
 declare
@@ -17,7 +18,7 @@ declare
   into_slot smallint;
   subscribed boolean;
   followed boolean;
-  reached int;
+  reached int;  -- null: without a stream
 begin
   select
     case when s.keep_events is null then 0 else orchestratum.event_slot(append.at) end,
@@ -26,51 +27,42 @@ begin
   into into_slot, subscribed, followed
   from orchestratum.setting s;
 
-  with created as (
-    insert into orchestratum.stream as s (name, version)
-    select append.stream, size where append.stream is not null and coalesce(append.expected_version, 0) = 0
-    on conflict (name) do update set version = s.version + size where s.version = coalesce(append.expected_version, s.version)
-    returning s.version
-  ),
-  moved as (
-    update orchestratum.stream s
-    set version = s.version + size
-    where s.name = append.stream and s.version = append.expected_version and append.expected_version > 0
-    returning s.version
-  ),
-  head as (
-    select created.version from created
-    union all
-    select moved.version from moved
-    union all
-    select null where append.stream is null
-  ),
-  appended as (
+  if append.stream is not null then
+    if append.expected_version <> 0 then
+      update orchestratum.stream s
+      set version = s.version + size
+      where s.name = append.stream and s.version = append.expected_version
+      returning s.version into reached;
+    else
+      insert into orchestratum.stream as s (name, version)
+      values (append.stream, size)
+      on conflict (name) do update set version = s.version + size where s.version = coalesce(append.expected_version, s.version)
+      returning s.version into reached;
+    end if;
+    if reached is null then
+      return;
+    end if;
+  end if;
+
+  with appended as (
     insert into orchestratum.event (id, slot, stream, version, topic, data, metadata, appended_at)
     select
-      e.id, into_slot, append.stream, head.version - size + e.place, e.topic, case when e.null_data then 'null'::json else e.data end,
+      e.id, into_slot, append.stream, reached - size + e.place, e.topic, case when e.null_data then 'null'::json else e.data end,
       e.metadata, append.at
-    from head
-    cross join rows from (
+    from rows from (
       json_to_recordset(append.events) as (id uuid, topic text, data json, null_data boolean, metadata json)
     ) with ordinality as e (id, topic, data, null_data, metadata, place)
     returning id, version
-  ),
-  queued as (
-    insert into orchestratum.event_inbox (event_id, slot)
-    select a.id, into_slot from appended a order by a.version
   )
-  select coalesce(head.version, 0) into reached from head;
-  if reached is null then
-    return;
-  end if;
-  version := reached;
+  insert into orchestratum.event_inbox (event_id, slot)
+  select a.id, into_slot from appended a order by a.version;
+  version := coalesce(reached, 0);
   return next;
   if followed then
     return query select null::int, h.queue, h.available_at from orchestratum.reader_hint(append.at) h;
   end if;
   if subscribed then
     return query
-    select null::int, d.queue, d.available_at from orchestratum.deliver(append.events, append.stream, nullif(reached, 0), append.at) d;
+    select null::int, d.queue, d.available_at from orchestratum.deliver(append.events, append.stream, reached, append.at) d;
   end if;
 end $f$;

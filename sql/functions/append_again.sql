@@ -6,7 +6,7 @@
 create function orchestratum.append_again(stream text, expected_version int, events json, at timestamptz default clock_timestamp())
 returns table (version int, queue text, available_at text)
 language plpgsql volatile
-set enable_seqscan = off set enable_bitmapscan = off set jit = off
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
 as $f$
 #variable_conflict use_column
 declare

@@ -11,7 +11,7 @@ create function orchestratum.deliver(
 )
 returns table (queue text, available_at text)
 language plpgsql volatile
-set enable_seqscan = off set enable_bitmapscan = off set jit = off
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
 set datestyle = 'ISO' set timezone = 'UTC'
 as $f$
 #variable_conflict use_column

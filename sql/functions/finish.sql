@@ -17,7 +17,7 @@
 create function orchestratum.finish(worker text, outcomes json, at timestamptz default clock_timestamp())
 returns table (id text, fence int, result text, awaited boolean, queue text, available_at text)
 language plpgsql volatile
-set enable_seqscan = off set enable_bitmapscan = off set jit = off
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
 set datestyle = 'ISO' set timezone = 'UTC' set lock_timeout = '200ms'
 as $f$
 #variable_conflict use_column

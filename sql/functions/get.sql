@@ -8,7 +8,7 @@ returns table (
   created_at text, due_at text, available_at text, started_at text, finished_at text, cancel_requested_at text, unknown_since text
 )
 language sql stable
-set enable_seqscan = off set enable_bitmapscan = off set jit = off set datestyle = 'ISO' set timezone = 'UTC'
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan set datestyle = 'ISO' set timezone = 'UTC'
 as $f$
   select
     one.id::text, one.name, one.version, one.hook, one.queue, one.priority, one.status, one.input::text, one.output::text, one.progress::text,

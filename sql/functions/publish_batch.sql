@@ -5,7 +5,7 @@
 create function orchestratum.publish_batch(events json, repeat boolean default false, at timestamptz default clock_timestamp())
 returns table (queue text, available_at text)
 language plpgsql volatile
-set enable_seqscan = off set enable_bitmapscan = off set jit = off
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
 as $f$
 #variable_conflict use_column
 declare

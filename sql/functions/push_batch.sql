@@ -7,7 +7,7 @@
 create function orchestratum.push_batch(commands json, repeat boolean default false, at timestamptz default clock_timestamp())
 returns table (id text, queue text, available_at text)
 language plpgsql volatile
-set enable_seqscan = off set enable_bitmapscan = off set jit = off
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
 set datestyle = 'ISO' set timezone = 'UTC'
 as $f$
 #variable_conflict use_column

@@ -9,7 +9,7 @@
 create function orchestratum.sequence_events(max_count int)
 returns table (placed int, head text, busy boolean)
 language plpgsql volatile
-set enable_seqscan = off set enable_bitmapscan = off set jit = off
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
 as $f$
 #variable_conflict use_column
 begin

@@ -4,7 +4,7 @@
 create function orchestratum.wait_for(ids json)
 returns table (id text, result text, name text, version smallint, status text, output text, trail text, finished_at text)
 language plpgsql volatile
-set enable_seqscan = off set enable_bitmapscan = off set jit = off set datestyle = 'ISO' set timezone = 'UTC'
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan set datestyle = 'ISO' set timezone = 'UTC'
 as $f$
 #variable_conflict use_column
 declare

@@ -236,7 +236,7 @@ function expectFew(pages: number, pagesEach: number): void {
 test.each(statements)(
   "%s touches few pages by a plan of the empty table",
   async (_, statement, pagesEach, rows, params) => {
-    const explained = await session.explain(statement, await params());
+    const explained = await session.explain(execution(statement, await params()));
     expect(explained.rows).toBe(rows);
     expectFew(explained.pages, pagesEach);
   },
@@ -246,8 +246,8 @@ test.each(statements)(
 test(
   "erase() touches few pages in history by a plan of the empty table, and reads what lives once",
   async () => {
-    const one = await session.explain("erase", [ids("b", 1), null]);
-    const many = await session.explain("erase", [ids("b"), null]);
+    const one = await session.explain(execution("erase", [ids("b", 1), null]));
+    const many = await session.explain(execution("erase", [ids("b"), null]));
     expect([one.rows, many.rows]).toEqual([1, batch]);
     expect(many.pages).toBeLessThan(pagesOfOneRead + batch * pagesWithHistory);
     expectFew(many.pages - one.pages, pagesWithHistory);
@@ -263,11 +263,11 @@ test.each(["succeeded", "failed"])(
       [id("b", million / 2)],
     );
     const whole = { statuses: [status], from: "2025-01-01T00:00:00Z", to: at, hooks: false };
-    const listed = await session.explain("list", [whole, null, 101, null]);
+    const listed = await session.explain(execution("list", [whole, null, 101, null]));
     expect(listed.rows).toBe(101);
     expectFew(listed.pages, pagesWithHistory);
     // Nothing ended then.
-    const none = await session.explain("list", [{ ...whole, from: at }, null, 101, null]);
+    const none = await session.explain(execution("list", [{ ...whole, from: at }, null, 101, null]));
     expect(none.rows).toBe(0);
     expectFew(none.pages, pagesWithHistory);
   },
@@ -301,18 +301,18 @@ test(
       now() + interval '1 day' + n * interval '1 microsecond', 4, 60000, now()
     from generate_series(1, ${million}) n`);
 
-    const claim = await session.explain("claim", claimParams());
+    const claim = await session.explain(execution("claim", claimParams()));
     expect(claim.rows).toBe(batch + 1);
     expectFew(claim.pages, pagesLive);
 
     const later = lanes.map(({ priority }) => ({ queue: "later", priority, mark_at: "-infinity" }));
-    const nothing = await session.explain("claim", claimParams(later));
+    const nothing = await session.explain(execution("claim", claimParams(later)));
     expect(nothing.rows).toBe(1);
     expectFew(nothing.pages, pagesLive);
     expect((await session.claim(later)).more).toBe(false);
 
-    expectFew((await session.explain("nextDue", [["later"], new Date().toISOString()])).pages, pagesLive);
-    expectFew((await session.explain("giveBack", ["worker", later, [], 30_000])).pages, pagesLive);
+    expectFew((await session.explain(execution("nextDue", [["later"], new Date().toISOString()]))).pages, pagesLive);
+    expectFew((await session.explain(execution("giveBack", ["worker", later, [], 30_000]))).pages, pagesLive);
 
     // Nor do they cost a list of what runs, where they are further away than any lease is long.
     await loader.rows(`
@@ -324,7 +324,7 @@ test(
         now() + interval '2 days' + n * interval '1 microsecond', 4, 60000, now()
       from generate_series(1, 200000) n`);
     const filter = { statuses: ["running"], queue: "far", hooks: false };
-    const listed = await session.explain("list", [filter, null, 101, null]);
+    const listed = await session.explain(execution("list", [filter, null, 101, null]));
     expect(listed.rows).toBe(0);
     expectFew(listed.pages, pagesLive);
   },

@@ -190,12 +190,10 @@ test("publish_batch() of 1,000 subscriptions reads no more of them than match", 
   await session.rows("analyze orchestratum.subscription, orchestratum.subscription_pattern");
   const pages = async (events: readonly NewEvent[]): Promise<number> => {
     const text = JSON.stringify(events.map((event) => ({ id: newId(), ...event })));
-    const { "QUERY PLAN": plan } = await session.row<{
-      "QUERY PLAN": [{ Plan: { "Shared Hit Blocks": number; "Shared Read Blocks": number } }];
-    }>(
-      `explain (analyze, buffers, format json) select * from orchestratum.publish_batch('${text.replaceAll("'", "''")}'::json)`,
+    const explained = await session.explain(
+      `select * from orchestratum.publish_batch('${text.replaceAll("'", "''")}'::json)`,
     );
-    return plan[0].Plan["Shared Hit Blocks"] + plan[0].Plan["Shared Read Blocks"];
+    return explained.pages;
   };
   await pages([{ topic: `${prefix}.t1.placed` }]);
   const before = await countOf(session, "orchestratum.command");

@@ -264,6 +264,7 @@ test("append() meets its expected version or appends nothing, and leaves the tra
   expect(await append(one, "s", 1, 1)).toBe(undefined);
   expect(await append(one, "s", 1, 0)).toBe(undefined);
   expect(await append(one, "new", 1, 3)).toBe(undefined);
+  expect(await append(one, "new", 1, -1)).toBe(undefined);
   expect(await append(one, "s", 1, 2)).toBe(3);
   await one.commit();
   // Of two that expect one version the second one waits for the first, and finds it taken.
