@@ -256,7 +256,7 @@ export const mutants: readonly Mutant[] = [
   {
     rule: "no rescan",
     file: "src/worker.ts",
-    from: "for (const queue of new Set(rows.map((row) => row.queue))) duties?.worked(queue);",
+    from: "for (const queue of new Set(taken.map((row) => row.queue))) duties?.worked(queue);",
     to: "",
     test: [worker, "found by the rescan"],
   },
@@ -597,10 +597,17 @@ export const mutants: readonly Mutant[] = [
     test: [worker, "heard of while"],
   },
   {
-    rule: "the marks follow each of two claims that were sent at once",
+    rule: "what waits to be started is started though the worker stops",
     file: "src/worker.ts",
-    from: "marks.settle(plan, { clock: first, more, rows });",
-    to: "for (const each of taken) marks.settle(plan, each);",
-    test: [worker, "both passed over"],
+    from: "const held = besideSuspects || stopping !== undefined || isSoloOfAnother(resident);",
+    to: "const held = besideSuspects || isSoloOfAnother(resident);",
+    test: [worker, "handed back unburnt"],
+  },
+  {
+    rule: "what waits to be started has no slot",
+    file: "src/worker.ts",
+    from: "const slotsInUse = () => runner.running + waiting;",
+    to: "const slotsInUse = () => runner.running;",
+    test: [worker, "has its slot"],
   },
 ];

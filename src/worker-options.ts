@@ -6,11 +6,7 @@ export interface WorkerOptions {
   readonly queues?: readonly string[];
   /** How many handlers run at once, 1 to 100,000. @default 100 */
   readonly concurrency?: number;
-  /**
-   * Most commands of one claim, 1 to 1,000. In a backlog two claims are sent at once where there is room for both.
-   *
-   * @default the concurrency, at most 500
-   */
+  /** Most commands of one claim, 1 to 1,000. @default the concurrency, at most 500 */
   readonly maxClaim?: number;
   /** How long the worker sleeps at most where notifications do not arrive, in ms, at least 10. @default 5_000 */
   readonly pollIntervalMs?: number;

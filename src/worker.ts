@@ -13,9 +13,9 @@ import { createDuties, type Duties, type Rescan } from "./duties.ts";
 import { decidedEnding } from "./ending.ts";
 import type { Handler } from "./handler.ts";
 import { everyQueue, type HintReceiver, type Hints } from "./hints.ts";
-import { type ClaimedRow, observed } from "./lease.ts";
+import { type ClaimedRow, type Lease, observed } from "./lease.ts";
 import { type Keys, maxBatchBytes, requireKeys, requireMs } from "./limits.ts";
-import { createMarks, formatMicros, type Plan, parseMicros } from "./marks.ts";
+import { createMarks, formatMicros, parseMicros } from "./marks.ts";
 import type { Observers } from "./observation.ts";
 import { createPresence } from "./presence.ts";
 import type { Registry } from "./registry.ts";
@@ -113,15 +113,6 @@ interface Claimed {
   readonly suspects: readonly ClaimedRow[];
   /** Until when its leases may be trusted. */
   readonly until: number;
-}
-
-/** What one of the claims sent at once came to. */
-interface Taken {
-  readonly rows: readonly ClaimedRow[];
-  readonly more: boolean;
-  /** As PostgreSQL prints it. */
-  readonly clock: string;
-  readonly suspects: readonly ClaimedRow[];
 }
 
 const registerEveryMs = 60_000;
@@ -366,7 +357,7 @@ export function createWorker(
   function rescan(queue: string): Promise<Rescan> {
     return new Promise((done) => {
       rescans.set(queue, done);
-      if (stopping || isAlone || isSoloOfAnother(resident) || runner.running >= concurrency) putOffRescans();
+      if (stopping || isAlone || isSoloOfAnother(resident) || slotsInUse() >= concurrency) putOffRescans();
       else wakeup.raise();
     });
   }
@@ -392,8 +383,6 @@ export function createWorker(
     await begin();
     if (!duties) return;
     let troubles = 0;
-    /** The last claim was full: then two at once, which keep the database busy while what they bring is started. */
-    let inBacklog = false;
     let looks = 0;
     /** The oldest clock by which some queue was looked at since the last sleep. */
     let since = Number.POSITIVE_INFINITY;
@@ -409,7 +398,7 @@ export function createWorker(
         break;
       }
       const left = budget ? budget.maxCommands - claimed : Number.POSITIVE_INFINITY;
-      const room = Math.min(concurrency - runner.running, left);
+      const room = Math.min(concurrency - slotsInUse(), maxClaim, left);
       if (room < 1 || runner.unrecorded > 2 * concurrency + maxClaim) {
         putOffRescans();
         waitsForRoom = true;
@@ -434,8 +423,7 @@ export function createWorker(
         endPausedRescans();
         [asked] = rescans.keys();
         sentAt = clock.now();
-        const sizes = inBacklog && !asked && room >= 2 * maxClaim ? [maxClaim, maxClaim] : [Math.min(room, maxClaim)];
-        reply = await claim(sizes, asked);
+        reply = await claim(room, asked);
       } catch (error) {
         report({ type: "database_trouble", operation: "claim", error, attempt: ++troubles });
         putOffRescans();
@@ -443,7 +431,6 @@ export function createWorker(
         continue;
       }
       troubles = 0;
-      inBacklog = reply.more && reply.rows >= maxClaim;
       if (asked) endRescan(asked, reply.rows > 0 ? "found" : "nothing", clock.now() - sentAt);
       if (reply.suspects.length > 0) await runAlone(reply.suspects, reply.until);
       if (reply.more) {
@@ -553,29 +540,44 @@ export function createWorker(
   /** Until then a claim whose reply was lost may still commit. */
   let giveBackUntil = Number.NEGATIVE_INFINITY;
 
-  /**
-   * One claim of each size at once. To the marks they are one: what all of them passed over, since somebody had it locked
-   * for a moment, the next one finds.
-   */
-  async function claim(sizes: readonly number[], rescan: string | undefined): Promise<Claimed> {
+  async function claim(room: number, rescan: string | undefined): Promise<Claimed> {
     if (clock.now() < giveBackUntil) await giveBack();
     const plan = marks.plan(clock.random(), rescan);
     const sentAt = clock.now();
+    const until = runner.trustedUntil(sentAt);
     claimOpen = true;
     try {
-      // All are waited for: what one has leased must not be given back because another one failed.
-      const answers = await Promise.allSettled(sizes.map((size) => take(plan, size, sentAt)));
-      const taken = answers.map((answer) => {
-        if (answer.status === "rejected") throw answer.reason;
-        return answer.value;
-      });
-      // The one that began last has seen what the others left.
-      const more = taken.every((each) => each.more);
-      const [first] = taken.map((each) => each.clock).sort() as [string];
-      const rows = taken.flatMap((each) => each.rows);
-      marks.settle(plan, { clock: first, more, rows });
-      const suspects = taken.flatMap((each) => each.suspects);
-      return { rows: rows.length, more, micros: parseMicros(first), suspects, until: runner.trustedUntil(sentAt) };
+      const rows = await database.run<ClaimedRow | EndRow>(
+        "claim",
+        [id, plan.json, room, maxBatchBytes, leaseMs, settings.maxLosses],
+        { deadlineMs: leaseMs / 2 },
+      );
+      if (clock.now() >= until) {
+        throw new DatabaseUnresponsiveError(
+          `Cannot use the reply of a claim that came after ${Math.round(clock.now() - sentAt)} ms: its leases of ${leaseMs} ms are over`,
+        );
+      }
+      const end = rows.pop() as EndRow;
+      const taken = rows as ClaimedRow[];
+      anchor = { micros: parseMicros(end.available_at), at: clock.now() };
+      slackMs = anchor.at - sentAt;
+      marks.settle(plan, { clock: end.available_at, more: end.more, rows: taken });
+      claimed += taken.length;
+      for (const row of taken) {
+        row.queue = (plan.lanes[row.lane - 1] as { queue: string }).queue;
+        row.claimed_micros = anchor.micros;
+        if (row.abandoned_by !== null) {
+          report({ type: "lease_abandoned", worker: id, abandonedBy: row.abandoned_by, ...observed(row) });
+        }
+      }
+      for (const queue of new Set(taken.map((row) => row.queue))) duties?.worked(queue);
+      if (observers.wants("claimed")) {
+        const durationMs = anchor.at - sentAt;
+        report({ type: "claimed", worker: id, count: taken.length, durationMs, commands: taken.map(observed) });
+      }
+      const suspects = start(taken, until, end.more);
+      for (const row of taken) if (cancelledMeanwhile.has(row.id)) runner.lookAtCancellation(row.id);
+      return { rows: taken.length, more: end.more, micros: anchor.micros, suspects, until };
     } catch (error) {
       // Whatever went wrong: it may have leased something, and may yet commit.
       giveBackUntil = sentAt + 2 * leaseMs;
@@ -584,41 +586,6 @@ export function createWorker(
       claimOpen = false;
       cancelledMeanwhile.clear();
     }
-  }
-
-  /** Sends a claim, and starts what it brings. */
-  async function take(plan: Plan, size: number, sentAt: number): Promise<Taken> {
-    const until = runner.trustedUntil(sentAt);
-    const answer = await database.run<ClaimedRow | EndRow>(
-      "claim",
-      [id, plan.json, size, maxBatchBytes, leaseMs, settings.maxLosses],
-      { deadlineMs: leaseMs / 2 },
-    );
-    if (clock.now() >= until) {
-      throw new DatabaseUnresponsiveError(
-        `Cannot use the reply of a claim that came after ${Math.round(clock.now() - sentAt)} ms: its leases of ${leaseMs} ms are over`,
-      );
-    }
-    const end = answer.pop() as EndRow;
-    const rows = answer as ClaimedRow[];
-    anchor = { micros: parseMicros(end.available_at), at: clock.now() };
-    slackMs = anchor.at - sentAt;
-    claimed += rows.length;
-    for (const row of rows) {
-      row.queue = (plan.lanes[row.lane - 1] as { queue: string }).queue;
-      row.claimed_micros = anchor.micros;
-      if (row.abandoned_by !== null) {
-        report({ type: "lease_abandoned", worker: id, abandonedBy: row.abandoned_by, ...observed(row) });
-      }
-    }
-    for (const queue of new Set(rows.map((row) => row.queue))) duties?.worked(queue);
-    if (observers.wants("claimed")) {
-      const durationMs = anchor.at - sentAt;
-      report({ type: "claimed", worker: id, count: rows.length, durationMs, commands: rows.map(observed) });
-    }
-    const suspects = start(rows, until);
-    for (const row of rows) if (cancelledMeanwhile.has(row.id)) runner.lookAtCancellation(row.id);
-    return { rows, more: end.more, clock: end.available_at, suspects };
   }
 
   async function giveBack(): Promise<void> {
@@ -631,11 +598,15 @@ export function createWorker(
     hints.wake(queues);
   }
 
-  /** Starts what was claimed, and answers what must run alone. */
-  function start(rows: readonly ClaimedRow[], until: number): ClaimedRow[] {
+  /** Commands that have a slot, and are started a turn of the event loop later. */
+  let waiting = 0;
+  const slotsInUse = () => runner.running + waiting;
+
+  /** Starts what was claimed, and answers what must run alone. With `more` to be had, the next claim is sent first. */
+  function start(rows: readonly ClaimedRow[], until: number, more: boolean): ClaimedRow[] {
     const suspects: ClaimedRow[] = [];
     const unknown: ClaimedRow[] = [];
-    const ready: [ClaimedRow, Handler][] = [];
+    const ready: [Lease, Handler][] = [];
     for (const row of rows) {
       if (row.purpose !== "run") {
         runner.record(row, decidedEnding(row), until);
@@ -648,17 +619,31 @@ export function createWorker(
       const handler = registry.find(row.name, row.version);
       if (!handler) unknown.push(row);
       else if (row.losses >= 2) suspects.push(row);
-      else ready.push([row, handler]);
+      else ready.push([runner.hold(row, handler, until), handler]);
     }
     if (unknown.length > 0) background("putOffUnknown", putOffUnknown(unknown, until));
-    // Beside a command that may kill the process nothing is started; what was not started is handed back unburnt.
-    const held = suspects.length > 0 || stopping !== undefined || isSoloOfAnother(resident);
-    for (const [row, handler] of ready) {
-      if (held) runner.record(row, { verdict: "release", delayMs: 0 }, until);
-      else if (isTooLateFor(row)) runner.record(row, { verdict: "release", delayMs: leftMs() }, until);
-      else runner.run(runner.hold(row, handler, until), handler);
+    // Not within a budget: who has little time loses none.
+    if (!more || budget || suspects.length > 0) startAll(ready, suspects.length > 0);
+    else if (ready.length > 0) {
+      waiting += ready.length;
+      clock.after(0, () => {
+        waiting -= ready.length;
+        startAll(ready, false);
+      });
     }
     return suspects;
+  }
+
+  /** Beside a command that may kill the process nothing is started; what was not started is handed back unburnt. */
+  function startAll(ready: readonly [Lease, Handler][], besideSuspects: boolean): void {
+    const held = besideSuspects || stopping !== undefined || isSoloOfAnother(resident);
+    for (const [lease, handler] of ready) {
+      // Cancelled in between.
+      if (lease.over) continue;
+      if (held) runner.end(lease, { verdict: "release", delayMs: 0 });
+      else if (isTooLateFor(lease.row)) runner.end(lease, { verdict: "release", delayMs: leftMs() });
+      else runner.run(lease, handler);
+    }
   }
 
   const leftMs = () => (budget ? Math.max(budget.endsAt - clock.now(), 0) : Number.POSITIVE_INFINITY);
@@ -758,10 +743,10 @@ export function createWorker(
 
   async function drain(): Promise<void> {
     // The loop's claim may still bring commands: they are handed back unstarted, since `stopping` is set by then.
-    await until(() => (looped && runner.running === 0) || clock.now() >= graceEndsAt);
-    if (runner.running > 0) {
+    await until(() => (looped && slotsInUse() === 0) || clock.now() >= graceEndsAt);
+    if (slotsInUse() > 0) {
       runner.abortAll();
-      await until(() => runner.running === 0);
+      await until(() => slotsInUse() === 0);
     }
     let left = false;
     background(

@@ -382,79 +382,81 @@ test("a worker that meets a backlog reads it by its marks, not again and again f
   expect(fromBelow.length).toBeLessThan(claims.length / 5);
 });
 
-/** `count` jobs, an hour overdue and each a millisecond after the one before. */
-async function pushBacklog(orchestrator: Orchestrator, count: number): Promise<string[]> {
-  const ids = (await orchestrator.push(Array.from({ length: count }, (_, n) => job(n)))).map(({ id }) => id);
-  await database.sql`
-    update orchestratum.command c
-    set available_at = now() - interval '1 hour' + of.place * interval '1 millisecond'
-    from unnest(${ids}::uuid[]) with ordinality as of (id, place)
-    where c.id = of.id`;
-  return ids;
-}
-
-test("in a backlog two claims are sent at once where there is room for both, and what both passed over the next one finds", async () => {
-  const free = gate();
-  let open = 0;
-  let most = 0;
-  let answered = 0;
-  /** How many claims had been answered when the first two at once had been. */
-  let both: number | undefined;
+test("in a backlog the next claim is sent before what the last one brought is started", async () => {
+  const steps: string[] = [];
   const watched: Fault = {
     before(text) {
-      if (calls("claim").test(text)) most = Math.max(most, ++open);
-    },
-    async after(text) {
-      if (!calls("claim").test(text)) return;
-      answered++;
-      if (--open > 0 || most < 2 || both !== undefined) return;
-      both = answered;
-      free.open();
-      await freed;
+      if (calls("claim").test(text)) steps.push("claim");
     },
   };
-  const { orchestrator } = orchestrate([job.handle(({ input }) => input)], watched);
-  const ids = await pushBacklog(orchestrator, 100);
-  const locked = ids[7] as string;
-  let isLocked = (): void => {};
-  const begun = new Promise<void>((resolve) => {
-    isLocked = resolve;
-  });
-  const freed = database.sql.begin(async (tx) => {
-    await tx`select from orchestratum.command where id = ${locked} for update`;
-    isLocked();
-    await free.opened;
-  });
-  await begun;
-  await working(orchestrator, { concurrency: 30, maxClaim: 5, rescanBudget: 0.000_001 });
-  await orchestrator.waitFor(ids, limited);
-  expect(most).toBe(2);
-  const found = seen("claimed").findIndex(({ commands }) => commands.some(({ id }) => id === locked));
-  expect([both, (both ?? 0) + 1]).toContain(found);
-});
-
-test("where one of two claims fails, what the other one has leased is not given back", async () => {
-  const runs = new Map<number, number>();
-  const late = holdReply(calls("claim"), 3);
   const { orchestrator } = orchestrate(
     [
       job.handle(({ input }) => {
-        runs.set(input, (runs.get(input) ?? 0) + 1);
+        steps.push("run");
         return input;
       }),
     ],
-    loseReply(calls("claim"), 2),
-    late,
+    watched,
   );
-  const ids = await pushBacklog(orchestrator, 30);
-  await working(orchestrator, { concurrency: 30, maxClaim: 5 });
-  await late.arrived;
-  // Longer than a worker waits after a claim that failed.
-  setTimeout(late.release, 1_000);
-  await orchestrator.waitFor(ids, limited);
-  expect(seen("leases_given_back").map(({ count }) => count)).toEqual([5]);
-  expect([...runs.values()]).toEqual(ids.map(() => 1));
-  expect(seen("lease_lost")).toEqual([]);
+  const ids = await orchestrator.push(Array.from({ length: 40 }, (_, n) => job(n)));
+  await working(orchestrator, { concurrency: 20, maxClaim: 5 });
+  await orchestrator.waitFor(
+    ids.map(({ id }) => id),
+    limited,
+  );
+  expect(steps.slice(0, 2)).toEqual(["claim", "claim"]);
+});
+
+test("what waits to be started has its slot: never more run at once than there are", async () => {
+  let running = 0;
+  let most = 0;
+  const { orchestrator } = orchestrate([
+    job.handle(async ({ input }) => {
+      most = Math.max(most, ++running);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      running--;
+      return input;
+    }),
+  ]);
+  const ids = await orchestrator.push(Array.from({ length: 60 }, (_, n) => job(n)));
+  await working(orchestrator, { concurrency: 6 });
+  await orchestrator.waitFor(
+    ids.map(({ id }) => id),
+    limited,
+  );
+  expect(most).toBe(6);
+});
+
+test("what waits to be started when the worker stops is handed back unburnt", async () => {
+  let runs = 0;
+  let stopped: Promise<void> | undefined;
+  const stopping: Fault = {
+    before(text) {
+      // The second is sent while what the first one brought waits.
+      if (calls("claim").test(text) && driver.count(calls("claim")) === 2) stopped = worker.stop();
+    },
+  };
+  const { driver, orchestrator } = orchestrate(
+    [
+      job.handle(({ input }) => {
+        runs++;
+        return input;
+      }),
+    ],
+    stopping,
+  );
+  await orchestrator.push(Array.from({ length: 40 }, (_, n) => job(n)));
+  const worker = orchestrator.startWorker({ pollIntervalMs: minute, concurrency: 20, maxClaim: 5 });
+  await eventually(
+    () => stopped !== undefined,
+    (is) => is,
+  );
+  await stopped;
+  expect(runs).toBe(0);
+  expect(
+    await database.sql`select count(*)::int, max(attempt) as attempt, max(leased_by) as by from orchestratum.command`,
+  ).toEqual([{ count: 40, attempt: 0, by: null }]);
+  expect(worker.counts.returned).toBe(10);
 });
 
 test("a worker without a free slot rescans as soon as it has one", async () => {

@@ -11,7 +11,7 @@ import { sayTroubles } from "./troubles.ts";
 
 const [url, count, options] = process.argv.slice(2) as [string, string, string];
 endWithParent();
-const sql = postgres(url, { max: 10, onnotice: () => {} });
+const sql = postgres(url, { max: 5, onnotice: () => {} });
 const noop = defineCommand({ name: "noop" });
 const orchestrator = createOrchestrator({
   database: postgresJs(sql),
