@@ -14,6 +14,7 @@
  */
 
 import {
+  appendFileSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -73,7 +74,8 @@ export function lockDirectory(directory: string): DirectoryLock {
   }
   const file = lockFile(lock);
   const mine = file === undefined ? named : `${named} locked`;
-  if (file !== undefined) writeFileSync(lock, mine);
+  // Not written anew: whoever reads it meanwhile would find nothing.
+  if (file !== undefined) appendFileSync(lock, " locked");
   openHere.add(real);
   const unfilled = `${real}.new`;
   if (existsSync(unfilled)) {

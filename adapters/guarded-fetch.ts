@@ -178,6 +178,10 @@ function responseOf(message: IncomingMessage): Response {
     ? null
     : new ReadableStream<Uint8Array>({
         start(controller) {
+          const fail = (error: unknown) => {
+            isLeft = true;
+            controller.error(error);
+          };
           message.on("data", (chunk: Uint8Array) => {
             // Deno tells of what had arrived before it was destroyed.
             if (isLeft) return;
@@ -185,8 +189,8 @@ function responseOf(message: IncomingMessage): Response {
             if ((controller.desiredSize ?? 1) <= 0) message.pause();
           });
           message.on("end", () => isLeft || controller.close());
-          message.on("error", (error) => controller.error(error));
-          message.on("aborted", () => controller.error(new Error("The endpoint broke off its answer")));
+          message.on("error", fail);
+          message.on("aborted", () => fail(new Error("The endpoint broke off its answer")));
         },
         pull: () => void message.resume(),
         cancel() {

@@ -210,7 +210,7 @@ async function isDirect(client: NodePostgresClient, text: string, run: Run): Pro
   if (direct === undefined && directness.has(client) && /^\s*(?:select|with|insert|update|delete)\b/i.test(text)) {
     const { processID } = client as Inside;
     const [row] = (await run({ text: "select pg_backend_pid() as pid", types })) as { pid: number }[];
-    direct = !processID || row?.pid === processID;
+    direct = row?.pid === processID;
   }
   directness.set(client, direct);
   return direct === true;

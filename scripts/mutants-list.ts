@@ -368,7 +368,7 @@ export const mutants: readonly Mutant[] = [
   {
     rule: "a statement prepared in a transaction behind a pooler",
     file: "adapters/node-postgres.ts",
-    from: "direct = !processID || row?.pid === processID;",
+    from: "direct = row?.pid === processID;",
     to: "direct = true;",
     test: ["test/matrix/pgbouncer.test.ts", "no transaction fails"],
   },
@@ -599,7 +599,7 @@ export const mutants: readonly Mutant[] = [
   {
     rule: "what waits to be started is started though the worker stops",
     file: "src/worker.ts",
-    from: "const held = besideSuspects || stopping !== undefined || isSoloOfAnother(resident);",
+    from: "const held = besideSuspects || isAlone || stopping !== undefined || isSoloOfAnother(resident);",
     to: "const held = besideSuspects || isSoloOfAnother(resident);",
     test: [worker, "handed back unburnt"],
   },
@@ -609,5 +609,19 @@ export const mutants: readonly Mutant[] = [
     from: "const slotsInUse = () => runner.running + waiting;",
     to: "const slotsInUse = () => runner.running;",
     test: [worker, "has its slot"],
+  },
+  {
+    rule: "what was cancelled while it waited to be started is started",
+    file: "src/worker.ts",
+    from: "if (lease.over) continue;",
+    to: "",
+    test: [worker, "is cancelled while it waits"],
+  },
+  {
+    rule: "a lease that ended while it waited to be started is trusted",
+    file: "src/worker.ts",
+    from: "if (held || clock.now() >= lease.trustedUntil) runner.end",
+    to: "if (held) runner.end",
+    test: [worker, "lost its lease while it waited"],
   },
 ];

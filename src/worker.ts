@@ -622,13 +622,16 @@ export function createWorker(
       else ready.push([runner.hold(row, handler, until), handler]);
     }
     if (unknown.length > 0) background("putOffUnknown", putOffUnknown(unknown, until));
-    // Not within a budget: who has little time loses none.
-    if (!more || budget || suspects.length > 0) startAll(ready, suspects.length > 0);
-    else if (ready.length > 0) {
+    // Where no slot is left no claim is sent, and who stops, or has little time, loses none.
+    const isNextSent =
+      more && slotsInUse() + ready.length < concurrency && !stopping && !budget && suspects.length === 0;
+    if (!isNextSent) startAll(ready, suspects.length > 0);
+    else {
       waiting += ready.length;
       clock.after(0, () => {
         waiting -= ready.length;
         startAll(ready, false);
+        if (waitsForRoom) wakeup.raise();
       });
     }
     return suspects;
@@ -636,11 +639,12 @@ export function createWorker(
 
   /** Beside a command that may kill the process nothing is started; what was not started is handed back unburnt. */
   function startAll(ready: readonly [Lease, Handler][], besideSuspects: boolean): void {
-    const held = besideSuspects || stopping !== undefined || isSoloOfAnother(resident);
+    const held = besideSuspects || isAlone || stopping !== undefined || isSoloOfAnother(resident);
     for (const [lease, handler] of ready) {
       // Cancelled in between.
       if (lease.over) continue;
-      if (held) runner.end(lease, { verdict: "release", delayMs: 0 });
+      // Or the event loop stood still, and somebody else may have it: an ending says that it was lost.
+      if (held || clock.now() >= lease.trustedUntil) runner.end(lease, { verdict: "release", delayMs: 0 });
       else if (isTooLateFor(lease.row)) runner.end(lease, { verdict: "release", delayMs: leftMs() });
       else runner.run(lease, handler);
     }

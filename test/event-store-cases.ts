@@ -656,17 +656,20 @@ export const eventStoreCases: readonly Case[] = [
       return read;
     };
     let { position: after } = await readOn(0);
+    let extra = 0;
     for (const n of upTo(20)) {
       await publish(counted({ n }));
       const reads = await Promise.all(upTo(4).map(() => readOn(after)));
-      // Who places at this moment is waited for: the first page has it.
       same(
-        reads.map(({ numbers, pages }) => [numbers, pages]),
-        upTo(4).map(() => [[n], 1]),
+        reads.map(({ numbers }) => numbers),
+        upTo(4).map(() => [n]),
         `what is shown of event ${n}`,
       );
+      for (const { pages } of reads) extra += pages - 1;
       after = Math.min(...reads.map(({ position }) => position));
     }
+    // Who places at this moment is waited for, for a quarter of a second, which a busy machine may take.
+    truth(extra <= 4, `${extra} pages more than one of eighty reads`);
   }),
 
   scenario("a lease that the database does not confirm is given up before it ends", async (scene) => {

@@ -151,12 +151,13 @@ export function mount(routes: readonly AnyRoute[], orchestrator: Orchestrator, o
     const methods = routes.filter((one) => one.path === path).map(({ method }) => method);
     const allowed = methods.flatMap((method) => (method === "GET" ? ["GET", "HEAD"] : [method]));
     app.all(path, async (c, next) => {
+      const at = c.req.routeIndex;
       await next();
       // Somebody else's route at this address has answered: nothing is laid around neighbours. Where it answers that
       // there is nothing, it is known by its method: one of all methods is to hono what middleware is.
       if (c.res.status !== 404 && c.res.status !== 405) return;
       // The helper of `hono/route` knows no request of another copy of hono, which whoever mounts this may have.
-      if (c.req.matchedRoutes.some(({ method }) => method !== "ALL")) return;
+      if (c.req.matchedRoutes.slice(at + 1).some(({ method }) => method !== "ALL")) return;
       // An address may be of two routes here, as `/commands/batch` is that of an id.
       const others = c.res.status === 405 ? (c.res.headers.get("Allow")?.split(", ") ?? []) : [];
       const headers = { Allow: [...new Set([...allowed, ...others])].join(", ") };

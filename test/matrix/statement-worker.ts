@@ -9,7 +9,7 @@ export default {
   async fetch(_: Request, env: Env): Promise<Response> {
     const database = postgresJs(env.DATABASE_URL, { max: 1, listen: false });
     try {
-      await database.query("select 1", [], { signal: AbortSignal.timeout(3_000) });
+      await database.query("select 1", [], { signal: AbortSignal.timeout(10_000) });
       return new Response("answered");
     } catch (error) {
       return new Response(String(error));

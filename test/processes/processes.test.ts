@@ -94,26 +94,28 @@ async function drained(sql: postgres.Sql, limitMs: number): Promise<void> {
   }
 }
 
-test("workers that are killed every half second finish twenty thousand commands, each once", {
+test("workers that are killed again and again finish twenty thousand commands, each once", {
   timeout: 240_000,
 }, async () => {
   const options = { leaseMs: 1_000, pollIntervalMs: 500, concurrency: 50, maxLosses: 100 };
   const { sql, start } = await ground(options);
   const pushed = 20_000;
-  const workers = await Promise.all([start(), start(), start(), start()]);
+  // Who takes a victim's place starts while the others are killed, so that some are at work at each kill.
+  const workers = [start(), start(), start(), start()];
+  await Promise.all(workers);
   const pushing = orchestrator.push(Array.from({ length: pushed }, (_, index) => work(index)));
   let kills = 0;
   let done = false;
   const killing = (async () => {
-    // Twenty at least, even where the work is done sooner; and then to the end.
-    for (let turn = 0; !done || kills < 10; turn++) {
-      const victim = workers[turn % workers.length] as WorkerProcess;
-      await new Promise((resolve) => setTimeout(resolve, 500));
+    // Ten at least, even where the work is done sooner; and no more than leave time to do it.
+    for (let turn = 0; kills < (done ? 10 : 20); turn++) {
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      const victim = await (workers[turn % workers.length] as Promise<WorkerProcess>);
       await victim.end("SIGKILL");
       kills++;
-      if (done && kills >= 10) break;
-      workers[turn % workers.length] = await start();
+      workers[turn % workers.length] = start();
     }
+    await Promise.all(workers);
   })();
   await pushing;
   await drained(sql, 180_000);
