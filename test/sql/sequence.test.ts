@@ -5,7 +5,7 @@
 import { expect, test } from "vitest";
 import { queries } from "../../src/sql.generated.ts";
 import { createDatabase } from "../database.ts";
-import { newId, Session, time, useSessions } from "./session.ts";
+import { newId, Session, useSessions } from "./session.ts";
 
 const sessions = useSessions();
 
@@ -306,8 +306,10 @@ test("append_again() answers what the first append left, also where that is stil
 
 const dayMs = 24 * 60 * 60 * 1000;
 
-/** So many days after the beginning of 2025, and an hour: at no border of a slot. */
-const day = (days: number, ms = 0): string => time(days * dayMs + 60 * 60 * 1000 + ms);
+/** Of a ring of sixteen days, today is that of day 4: what is appended now is in the slot of none of the days before. */
+const firstDay = (Math.floor(Date.now() / dayMs) - 64 - 4) * dayMs;
+/** So many days later, and an hour: at no border of a slot. */
+const day = (days: number, ms = 0): string => new Date(firstDay + days * dayMs + 60 * 60 * 1000 + ms).toISOString();
 
 /** Appended as if at a time, and placed. */
 async function appendedAt(session: Session, at: string, stream = "s"): Promise<void> {
