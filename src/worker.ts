@@ -13,7 +13,7 @@ import { createDuties, type Duties, type Rescan } from "./duties.ts";
 import { decidedEnding } from "./ending.ts";
 import type { Handler } from "./handler.ts";
 import { everyQueue, type HintReceiver, type Hints } from "./hints.ts";
-import { type ClaimedRow, type Lease, observed } from "./lease.ts";
+import { type ClaimedRow, observed } from "./lease.ts";
 import { type Keys, maxBatchBytes, requireKeys, requireMs } from "./limits.ts";
 import { createMarks, formatMicros, parseMicros } from "./marks.ts";
 import type { Observers } from "./observation.ts";
@@ -357,7 +357,7 @@ export function createWorker(
   function rescan(queue: string): Promise<Rescan> {
     return new Promise((done) => {
       rescans.set(queue, done);
-      if (stopping || isAlone || isSoloOfAnother(resident) || slotsInUse() >= concurrency) putOffRescans();
+      if (stopping || isAlone || isSoloOfAnother(resident) || runner.running >= concurrency) putOffRescans();
       else wakeup.raise();
     });
   }
@@ -398,7 +398,7 @@ export function createWorker(
         break;
       }
       const left = budget ? budget.maxCommands - claimed : Number.POSITIVE_INFINITY;
-      const room = Math.min(concurrency - slotsInUse(), maxClaim, left);
+      const room = Math.min(concurrency - runner.running, maxClaim, left);
       if (room < 1 || runner.unrecorded > 2 * concurrency + maxClaim) {
         putOffRescans();
         waitsForRoom = true;
@@ -575,7 +575,7 @@ export function createWorker(
         const durationMs = anchor.at - sentAt;
         report({ type: "claimed", worker: id, count: taken.length, durationMs, commands: taken.map(observed) });
       }
-      const suspects = start(taken, until, end.more);
+      const suspects = start(taken, until);
       for (const row of taken) if (cancelledMeanwhile.has(row.id)) runner.lookAtCancellation(row.id);
       return { rows: taken.length, more: end.more, micros: anchor.micros, suspects, until };
     } catch (error) {
@@ -598,15 +598,11 @@ export function createWorker(
     hints.wake(queues);
   }
 
-  /** Commands that have a slot, and are started a turn of the event loop later. */
-  let waiting = 0;
-  const slotsInUse = () => runner.running + waiting;
-
-  /** Starts what was claimed, and answers what must run alone. With `more` to be had, the next claim is sent first. */
-  function start(rows: readonly ClaimedRow[], until: number, more: boolean): ClaimedRow[] {
+  /** Starts what was claimed, and answers what must run alone. */
+  function start(rows: readonly ClaimedRow[], until: number): ClaimedRow[] {
     const suspects: ClaimedRow[] = [];
     const unknown: ClaimedRow[] = [];
-    const ready: [Lease, Handler][] = [];
+    const ready: [ClaimedRow, Handler][] = [];
     for (const row of rows) {
       if (row.purpose !== "run") {
         runner.record(row, decidedEnding(row), until);
@@ -619,35 +615,17 @@ export function createWorker(
       const handler = registry.find(row.name, row.version);
       if (!handler) unknown.push(row);
       else if (row.losses >= 2) suspects.push(row);
-      else ready.push([runner.hold(row, handler, until), handler]);
+      else ready.push([row, handler]);
     }
     if (unknown.length > 0) background("putOffUnknown", putOffUnknown(unknown, until));
-    // Where no slot is left no claim is sent, and who stops, or has little time, loses none.
-    const isNextSent =
-      more && slotsInUse() + ready.length < concurrency && !stopping && !budget && suspects.length === 0;
-    if (!isNextSent) startAll(ready, suspects.length > 0);
-    else {
-      waiting += ready.length;
-      clock.after(0, () => {
-        waiting -= ready.length;
-        startAll(ready, false);
-        if (waitsForRoom) wakeup.raise();
-      });
+    // Beside a command that may kill the process nothing is started; what was not started is handed back unburnt.
+    const held = suspects.length > 0 || stopping !== undefined || isSoloOfAnother(resident);
+    for (const [row, handler] of ready) {
+      if (held) runner.record(row, { verdict: "release", delayMs: 0 }, until);
+      else if (isTooLateFor(row)) runner.record(row, { verdict: "release", delayMs: leftMs() }, until);
+      else runner.run(runner.hold(row, handler, until), handler);
     }
     return suspects;
-  }
-
-  /** Beside a command that may kill the process nothing is started; what was not started is handed back unburnt. */
-  function startAll(ready: readonly [Lease, Handler][], besideSuspects: boolean): void {
-    const held = besideSuspects || isAlone || stopping !== undefined || isSoloOfAnother(resident);
-    for (const [lease, handler] of ready) {
-      // Cancelled in between.
-      if (lease.over) continue;
-      // Or the event loop stood still, and somebody else may have it: an ending says that it was lost.
-      if (held || clock.now() >= lease.trustedUntil) runner.end(lease, { verdict: "release", delayMs: 0 });
-      else if (isTooLateFor(lease.row)) runner.end(lease, { verdict: "release", delayMs: leftMs() });
-      else runner.run(lease, handler);
-    }
   }
 
   const leftMs = () => (budget ? Math.max(budget.endsAt - clock.now(), 0) : Number.POSITIVE_INFINITY);
@@ -747,10 +725,10 @@ export function createWorker(
 
   async function drain(): Promise<void> {
     // The loop's claim may still bring commands: they are handed back unstarted, since `stopping` is set by then.
-    await until(() => (looped && slotsInUse() === 0) || clock.now() >= graceEndsAt);
-    if (slotsInUse() > 0) {
+    await until(() => (looped && runner.running === 0) || clock.now() >= graceEndsAt);
+    if (runner.running > 0) {
       runner.abortAll();
-      await until(() => slotsInUse() === 0);
+      await until(() => runner.running === 0);
     }
     let left = false;
     background(
