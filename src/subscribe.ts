@@ -178,40 +178,37 @@ function targetsOf(attempt: string, to: unknown): { patterns: string[]; parsers:
   return { patterns: [...new Set(patterns)].toSorted(), parsers };
 }
 
-/** A delivery as it is pushed: the event, or where it is too large to be copied its id and `stored`. */
-interface Delivered extends Omit<EventRow, "data" | "metadata"> {
-  readonly data: unknown;
-  readonly metadata: Metadata | null;
-  readonly null_data: boolean | null;
+/** A delivery as it is pushed: what there is of the event, or where it is too large to be copied its id and `stored`. */
+interface Delivered extends Pick<EventRow, "id" | "topic" | "appended_at"> {
+  readonly stream?: string;
+  readonly version?: number;
+  readonly data?: unknown;
+  readonly metadata?: Metadata;
   readonly stored?: boolean;
 }
 
 /**
- * The event of a delivery. `read` reads one from the store.
+ * The event of a delivery; at once where it was copied and its contract answers at once. `read` reads one from the store.
  *
  * @throws InvalidEventError where its data is not what the subscription's contract of its topic takes.
  */
-export async function deliveredEvent(
+export function deliveredEvent(
   { parsers }: Subscription,
   input: unknown,
   read: (id: string) => Promise<RecordedEvent>,
-): Promise<RecordedEvent> {
+): RecordedEvent | Promise<RecordedEvent> {
   const delivered = input as Delivered;
-  let event: RecordedEvent;
-  if (delivered.stored) {
-    event = await read(delivered.id);
-  } else {
-    const { id, topic, data, metadata, stream, version } = delivered;
-    event = {
-      id,
-      topic,
-      data: delivered.null_data ? null : (data ?? undefined),
-      metadata: { correlationId: id, ...metadata },
-      stream: stream ?? undefined,
-      version: version ?? undefined,
-      position: undefined,
-      appendedAt: parseTime(delivered.appended_at),
-    };
-  }
-  return await parsedEvent(event, parsers);
+  const { id, topic, data, stream, version } = delivered;
+  if (delivered.stored) return read(id).then((event) => parsedEvent(event, parsers));
+  const event: RecordedEvent = {
+    id,
+    topic,
+    data,
+    metadata: { correlationId: id, ...delivered.metadata },
+    stream,
+    version,
+    position: undefined,
+    appendedAt: parseTime(delivered.appended_at),
+  };
+  return parsedEvent(event, parsers);
 }

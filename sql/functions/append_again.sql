@@ -18,7 +18,7 @@ begin
   perform orchestratum.require_read_committed();
   for turn in 1..2 loop
     with given as materialized (
-      select g.id, g.place, x.id is not null as is_known, x.version, x.is_same
+      select g.id, g.place, x.id is not null as is_known, x.version, x.is_same, row_number() over (partition by g.id order by g.place) > 1 as is_twin
       from rows from (
         json_to_recordset(append_again.events) as (id uuid, topic text, data json, null_data boolean)
       ) with ordinality as g (id, topic, data, null_data, place)
@@ -47,7 +47,7 @@ begin
             or not g.is_same
             or append_again.stream is not null and g.version <> found.last - size + g.place
           )
-          or exists (select from given twin where twin.id = g.id and twin.place < g.place)
+          or g.is_twin
         order by g.place
         limit 1
       )

@@ -54,11 +54,16 @@ begin
       case
         when a.is_large or coalesce(octet_length(a.data::text), 0) + coalesce(octet_length(a.metadata::text), 0) > 8192
         then json_build_object('id', a.id, 'topic', a.topic, 'stored', true)
-        else json_build_object(
-          'id', a.id, 'topic', a.topic, 'stream', coalesce(a.stream, deliver.stream),
-          'version', coalesce(a.version, deliver.version - size + a.place), 'data', a.data,
-          'null_data', a.null_data, 'metadata', a.metadata, 'appended_at', coalesce(a.appended_at, deliver.at)
-        )
+        -- As text: what there is not is left out, and json_strip_nulls would reach into the data.
+        else (
+          '{"id":"' || a.id || '","topic":' || to_json(a.topic)
+          || coalesce(
+            ',"stream":' || to_json(coalesce(a.stream, deliver.stream)) || ',"version":' || coalesce(a.version, deliver.version - size + a.place), ''
+          )
+          || coalesce(',"data":' || case when a.null_data then 'null' else a.data::text end, '')
+          || coalesce(',"metadata":' || a.metadata, '')
+          || ',"appended_at":' || to_json(coalesce(a.appended_at, deliver.at)) || '}'
+        )::json
       end as input
     from asked a
     where a.topic in (select matched.topic from matched)

@@ -167,7 +167,10 @@ begin
     from orchestratum.history h
     where f_parent_id is null
       and h.id::text <> lower(f_correlation_id)
-      and case when strpos(replace(h.metadata::text, '\\', ''), '\u') = 0 then left(h.metadata ->> 'correlationId', 200) end = f_correlation_id
+      and h.metadata is not null
+      and case
+        when strpos(h.metadata::text, '\u') = 0 or strpos(replace(h.metadata::text, '\\', ''), '\u') = 0 then left(h.metadata ->> 'correlationId', 200)
+      end = f_correlation_id collate "C"
     union all
     select own.id, own.slot
     from (select f_first_id as id where f_parent_id is null) asked

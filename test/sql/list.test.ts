@@ -94,7 +94,9 @@ test("list() tells a command that ends between two pages, and shifts nothing by 
 test("an outcome is recorded whatever its metadata holds, and lists read it", async () => {
   const { one, newQueue } = sessions;
   const queue = newQueue();
+  const chain = { correlationId: newId(), source: "C:\\users" };
   const texts = [
+    JSON.stringify(chain),
     '{"a":"\\u0000"}',
     "[1]",
     "5",
@@ -118,6 +120,7 @@ test("an outcome is recorded whatever its metadata holds, and lists read it", as
   );
   expect(results.map(({ result }) => result)).toEqual(texts.map(() => "accepted"));
   expect(await pages(one, { queue, from: time(0) }, 4)).toHaveLength(texts.length);
+  expect(await pages(one, { correlation_id: chain.correlationId, from: time(0) }, 4)).toEqual([leased[0]?.id]);
 });
 
 test("tree() and timeline() end where SQL has tied parents to a ring", async () => {
