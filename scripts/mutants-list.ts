@@ -492,6 +492,20 @@ export const mutants: readonly Mutant[] = [
     test: ["test/heart.test.ts"],
   },
   {
+    rule: "a handler that is called when its lease is over",
+    file: "src/runner.ts",
+    from: "if (!lease.over && clock.now() >= lease.trustedUntil) settle(",
+    to: "if (clock.now() === -1) settle(",
+    test: [worker, "kept from its turn"],
+  },
+  {
+    rule: "what nobody called burns an attempt",
+    file: "src/runner.ts",
+    from: 'settle(lease, { verdict: "release", delayMs: 0 });',
+    to: 'loseLease(lease, "expired");',
+    test: [worker, "kept from its turn"],
+  },
+  {
     rule: "a timeout that nobody looks at",
     file: "src/runner.ts",
     from: "if (now >= lease.timeoutAt) {",

@@ -12,8 +12,22 @@ import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { mutants } from "./mutants-list.ts";
 
+const usage = `Usage: npm run mutants [-- <part of a rule>]
+
+Breaks the code on purpose, one rule at a time, and looks whether a test notices. All ${mutants.length} take about an hour.
+
+Examples
+  npm run mutants
+  npm run mutants -- fence`;
+
 const root = fileURLToPath(new URL("..", import.meta.url));
-const wanted = mutants.filter(({ rule }) => rule.includes(process.argv[2] ?? ""));
+const word = process.argv[2] ?? "";
+const wanted = mutants.filter(({ rule }) => rule.includes(word));
+if (wanted.length === 0) {
+  const isAsked = word === "--help" || word === "-h";
+  console.log(isAsked ? usage : `No rule includes "${word}".\n\n${usage}`);
+  process.exit(isAsked ? 0 : 1);
+}
 const copy = mkdtempSync(join(tmpdir(), "orchestratum-mutants-"));
 let bad = 0;
 

@@ -54,6 +54,8 @@ export interface Execution {
   readonly signal: AbortSignal;
   readonly progress: (value: unknown) => void;
   readonly logger: Logger;
+  /** The handler, or a hook, is about to be called: false where its attempt is over by now. Absent where nobody holds a lease. */
+  readonly begin?: () => boolean;
   /** Records a success within the handler's own transaction. Absent where nobody holds a lease. */
   readonly record?: (db: Queryable, success: Success) => Promise<void>;
   /** Is told of each follow-up, with the id it was promised and the metadata it inherits. */
@@ -149,6 +151,7 @@ async function attempt(handler: Handler, execution: Execution): Promise<Executio
       ? deliveredEvent(handler.subscription, raw, (id) => readEvent(execution, id))
       : parseInput(handler, execution.name, execution.version, raw);
     const input = parsed instanceof Promise ? await parsed : parsed;
+    requireBegun(execution);
     const context = new Context(input, execution, followUps, handler);
     const returned = await handler.run(context);
     followUps.close();
@@ -164,6 +167,13 @@ async function attempt(handler: Handler, execution: Execution): Promise<Executio
       error instanceof InvalidEventError ||
       (error instanceof ContractError && error.code === invalidInput);
     return { kind: followUps.recorded ? "finished" : "failed", error, permanent };
+  }
+}
+
+/** Others may have kept it from its turn for so long that somebody else has the command by now. */
+function requireBegun(execution: Execution): void {
+  if (execution.begin?.() === false) {
+    throw new Error(`Cannot execute command "${execution.name}": its attempt was over before its handler was called`);
   }
 }
 
@@ -237,6 +247,7 @@ async function executeHook(handler: Handler, execution: Execution, followUps: Fo
     status: ended.status,
     error: ended.error ?? undefined,
   });
+  requireBegun(execution);
   followUps.add(
     await (execution.hook === "failure"
       ? handler.onFailure?.(context as FailureContext)

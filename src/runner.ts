@@ -126,6 +126,7 @@ export function createRunner(options: RunnerOptions): Runner {
     worker,
     clock,
     report,
+    begin,
     noteProgress,
     recordWithin,
     readEvent: (id) => readStoredEvent(database, id),
@@ -184,9 +185,22 @@ export function createRunner(options: RunnerOptions): Runner {
     alarmAt(Math.max(lease.progressAt + 1_000, clock.now()));
   }
 
+  /**
+   * The handler is about to be called. Where others filled the event loop until its lease had run out nobody calls it:
+   * the command is handed back unburnt, if nobody has it by now.
+   */
+  function begin(lease: Lease): boolean {
+    if (!lease.over && clock.now() >= lease.trustedUntil) settle(lease, { verdict: "release", delayMs: 0 });
+    return !lease.over;
+  }
+
   function conclude(lease: Lease, ending: Ending): void {
     if (lease.over) return;
     if (clock.now() >= lease.trustedUntil && !lease.within) return loseLease(lease, "expired");
+    settle(lease, ending);
+  }
+
+  function settle(lease: Lease, ending: Ending): void {
     lease.over = true;
     const { row, within } = lease;
     const recorded = finisher.finish({ id: row.id, fence: row.fence, within: within !== undefined, ...ending });
@@ -491,6 +505,9 @@ class LeaseExecution implements Execution {
   get progress(): (value: unknown) => void {
     return (value) => this.#tools.noteProgress(this.#lease, value);
   }
+  get begin(): () => boolean {
+    return () => this.#tools.begin(this.#lease);
+  }
   get record(): (db: Queryable, success: Success) => Promise<void> {
     return (db, success) => this.#tools.recordWithin(this.#lease, db, success);
   }
@@ -517,6 +534,7 @@ interface ExecutionTools {
   readonly worker: string;
   readonly clock: Clock;
   readonly report: Observer;
+  begin(lease: Lease): boolean;
   noteProgress(lease: Lease, value: unknown): void;
   recordWithin(lease: Lease, db: Queryable, success: Success): Promise<void>;
   readEvent(id: string): Promise<RecordedEvent>;

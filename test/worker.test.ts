@@ -526,6 +526,39 @@ test("an event loop that stood still is blamed on what ran last, however many ot
   expect(blocked?.commands).toHaveLength(21);
 });
 
+test.each([
+  ["whose input is parsed", defineCommand({ name: "turn", input: v.unknown() })],
+  ["that begin at once", defineCommand({ name: "turn" })],
+])("what was kept from its turn until its lease was over is handed back unburnt: commands %s", async (_, turn) => {
+  const called: { input: unknown; fence: number }[] = [];
+  const { orchestrator } = orchestrate([
+    turn.handle(({ input, fence }) => {
+      called.push({ input, fence });
+      // To the end of the time for which the worker trusts its lease, but not of the lease.
+      if (called.length === 1) for (const until = performance.now() + 3_550; performance.now() < until; );
+    }),
+  ]);
+  const pushed = await orchestrator.push([1, 2, 3].map((n) => turn(n)));
+  await working(orchestrator, { leaseMs: 4_200 });
+  const ended = await orchestrator.waitFor(
+    pushed.map(({ id }) => id),
+    limited,
+  );
+  expect(ended.map(({ status }) => status)).toEqual(["succeeded", "succeeded", "succeeded"]);
+  const first = called.shift();
+  expect(first?.fence).toBe(1);
+  // One call of each, all under a second lease: the first again, since its first lease was over when it came back.
+  expect(called.toSorted((a, b) => Number(a.input) - Number(b.input))).toEqual(
+    [1, 2, 3].map((input) => ({ input, fence: 2 })),
+  );
+  expect(await database.sql`select input, attempt, losses from orchestratum.history order by input::text`).toEqual(
+    [1, 2, 3].map((input) => ({
+      input,
+      ...(input === first?.input ? { attempt: 2, losses: 1 } : { attempt: 1, losses: 0 }),
+    })),
+  );
+});
+
 test("duties are done by one worker at a time, and recorded", async () => {
   const first = orchestrate([job.handle(({ input }) => input)]);
   const second = orchestrate([job.handle(({ input }) => input)]);
