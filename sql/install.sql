@@ -130,7 +130,7 @@ create table orchestratum.handler (
 -- Background work of the fleet, each done by one worker at a time under a lease: a fence tells a late holder that it is one.
 create table orchestratum.duty (
   name text primary key,                -- 'retention', 'rescan <queue>'
-  next_run_at timestamptz not null,
+  next_run_at timestamptz not null check (isfinite(next_run_at)),  -- times are subtracted; who wants none writes a far one
   leased_by text,
   lease_ends_at timestamptz,
   fence int not null default 0,

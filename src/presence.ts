@@ -55,7 +55,8 @@ export function createPresence(options: PresenceOptions): Presence {
       if (left) return;
       const row = { instance, runtime, host, queues, concurrency, handlers };
       if (silenceMs === undefined) {
-        const id = `${instance ?? "tick"}:${queues.toSorted().join(",")}`;
+        // Names of queues are free of spaces.
+        const id = `${instance ?? "tick"}:${queues.toSorted().join(" ")}`;
         announcing = say("registerTick", JSON.stringify({ ...row, id }));
       } else {
         const own = { id: worker, running: running(), lost_after_ms: silenceMs + patienceMs };

@@ -116,10 +116,12 @@ test("ticks that serve the same queues are one worker, from process to process, 
   expect(driver.count(saysIt)).toBe(1);
   for (let tick = 0; tick < 2; tick++)
     await orchestrate(systemClock).orchestrator.tick({ queues: ["default", "mail"] });
+  await orchestrate(systemClock).orchestrator.tick({ queues: ["default,mail"] });
   await orchestrate(systemClock).orchestrator.tick();
   expect(await fleet()).toEqual([
     { id: "tick:default", queues: ["default"], lost_after_ms: 900_000, stopped_at: null },
-    { id: "tick:default,mail", queues: ["mail", "default"], lost_after_ms: 900_000, stopped_at: null },
+    { id: "tick:default mail", queues: ["mail", "default"], lost_after_ms: 900_000, stopped_at: null },
+    { id: "tick:default,mail", queues: ["default,mail"], lost_after_ms: 900_000, stopped_at: null },
   ]);
   const [shown] = await orchestrator.workerList();
   expect(shown).toMatchObject({
@@ -137,7 +139,7 @@ test("ticks of one orchestrator are shown for each set of queues that they serve
   }
   expect((await fleet()).map(({ id, queues }) => [id, queues])).toEqual([
     ["tick:a", ["a"]],
-    ["tick:a,b", ["b", "a"]],
+    ["tick:a b", ["b", "a"]],
     ["tick:b", ["b"]],
   ]);
   expect(driver.count(saysIt)).toBe(3);

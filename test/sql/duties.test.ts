@@ -144,3 +144,16 @@ test("finish_duty records what went wrong, until a run goes well", async () => {
   await finish(one, "w2", 2);
   expect(await duty()).toMatchObject({ last_error: null, last_worker: "w2" });
 });
+
+test("who wants a duty not to run puts it far off, beside which the others are done; no end of time would stop them on PostgreSQL 16", async () => {
+  const { one } = sessions;
+  await register(one, ["rescan a"]);
+  const putOff = (until: string) =>
+    one.rows(`update orchestratum.duty set next_run_at = '${until}' where name = 'retention'`);
+  await expect(putOff("infinity")).rejects.toMatchObject({ code: "23514" });
+  await putOff("9999-12-31");
+  expect(await take(one, "w1", ["retention", "rescan a"])).toMatchObject([
+    { name: "rescan a", taken: true },
+    { name: "retention", taken: false },
+  ]);
+});
