@@ -91,6 +91,8 @@ const noRoomMs = 5_000;
 const longDoneMs = 1_000;
 /** A duty that the table does not know (restored, truncated) is registered and asked for again after this time. */
 const askAgainMs = 5_000;
+/** However far off it is, a duty is asked for after this time: somebody may have moved it. */
+const maxRestMs = 3_600_000;
 /** Statistics are this much later than they need be, while commands finish. */
 const foldEveryMs = 10_000;
 /** And at most six times that when nothing has: what was cancelled where no worker is, say. */
@@ -247,7 +249,7 @@ export function createDuties(options: DutiesOptions): Duties {
       if (row.taken) taken = row;
       else {
         // Not at once again, or two workers that are due together ask in turns as fast as they can.
-        duty.askAt = asked + Math.max(row.due_in_ms, 50) * (1 + clock.random() / 10);
+        duty.askAt = asked + Math.min(Math.max(row.due_in_ms, 50), maxRestMs) * (1 + clock.random() / 10);
         // Somebody else has just done it, or does: it rests here as if there had been nothing to do.
         if (row.due_in_ms > longDoneMs) duty.quiet = { since: asked, made: duty.made?.() };
       }

@@ -31,7 +31,7 @@ import { type EncodedAppend, encodeAppends } from "./publish.ts";
 import { InvalidEventError, type RecordedEvent } from "./recorded-event.ts";
 import { deliveredEvent } from "./subscribe.ts";
 import { uuidv7 } from "./uuid.ts";
-import { formatIssues, validate } from "./validate.ts";
+import { formatIssues, type Validated, validate } from "./validate.ts";
 
 /** What is executed, and what its surroundings offer it. */
 export interface Execution {
@@ -55,7 +55,7 @@ export interface Execution {
   readonly progress: (value: unknown) => void;
   readonly logger: Logger;
   /** The handler, or a hook, is about to be called: false where its attempt is over by now. Absent where nobody holds a lease. */
-  readonly begin?: () => boolean;
+  begin?(): boolean;
   /** Records a success within the handler's own transaction. Absent where nobody holds a lease. */
   readonly record?: (db: Queryable, success: Success) => Promise<void>;
   /** Is told of each follow-up, with the id it was promised and the metadata it inherits. */
@@ -170,7 +170,6 @@ async function attempt(handler: Handler, execution: Execution): Promise<Executio
   }
 }
 
-/** Others may have kept it from its turn for so long that somebody else has the command by now. */
 function requireBegun(execution: Execution): void {
   if (execution.begin?.() === false) {
     throw new Error(`Cannot execute command "${execution.name}": its attempt was over before its handler was called`);
@@ -267,29 +266,29 @@ export function metadataOf(execution: Pick<Execution, "id" | "metadata">): Metad
 }
 
 /** Answers at once where it can: an ordinary schema costs no turn of the event loop. */
-function parseInput(handler: Handler, name: string, version: number, raw: unknown): unknown {
-  const { contract } = handler;
-  const isOlder = version < contract.version && contract.upgrade !== undefined;
-  return contract.input === undefined && !isOlder ? raw : upgradeAndValidate(handler, name, version, raw);
+function parseInput({ contract }: Handler, name: string, version: number, raw: unknown): unknown {
+  if (version < contract.version && contract.upgrade) return upgradeInput(contract, name, version, raw);
+  return validInput(contract, name, raw);
 }
 
-async function upgradeAndValidate(
-  { contract }: Handler,
+async function upgradeInput(
+  contract: Handler["contract"],
   name: string,
   version: number,
   raw: unknown,
 ): Promise<unknown> {
-  const current = version < contract.version && contract.upgrade ? await contract.upgrade(raw, version) : raw;
-  if (!contract.input) return current;
-  const result = validate(contract.input, current);
-  const { value, issues } = (result instanceof Promise ? await result : result) as { value?: unknown; issues?: [] };
-  if (issues) {
-    throw new ContractError(
-      invalidInput,
-      `Cannot execute command "${name}": its input is invalid: ${formatIssues(issues)}`,
-    );
-  }
-  return value;
+  return await validInput(contract, name, await contract.upgrade?.(raw, version));
+}
+
+function validInput({ input }: Handler["contract"], name: string, raw: unknown): unknown {
+  if (!input) return raw;
+  const valueOf = (result: Validated<unknown>): unknown => {
+    if (!result.issues) return result.value;
+    const issues = formatIssues(result.issues);
+    throw new ContractError(invalidInput, `Cannot execute command "${name}": its input is invalid: ${issues}`);
+  };
+  const result = validate(input, raw);
+  return result instanceof Promise ? result.then(valueOf) : valueOf(result);
 }
 
 /** The JSON of what the handler returned, which must be what the contract's output takes. */

@@ -56,7 +56,7 @@ export class Lease {
   timeoutAt: number = Number.POSITIVE_INFINITY;
   /** By this process's monotonic clock: after it, somebody else may have the command. */
   trustedUntil: number;
-  /** The handler was started. */
+  /** The attempt was started: middleware, the input's schema, the handler. */
   started = false;
   /** The handler has returned or thrown. */
   settled = false;
@@ -90,7 +90,7 @@ export class Lease {
     return leaseKey(this.row);
   }
 
-  /** The handler is about to be started: its timeout counts from here. */
+  /** The attempt is about to be started: its timeout counts from here. */
   start(now: number): void {
     this.started = true;
     this.startedAt = now;

@@ -57,7 +57,7 @@ export type Observation =
       readonly durationMs: number;
       readonly commands: readonly ObservedCommand[];
     }
-  /** A handler (or a hook that is a command of its own) begins. `waitedMs` is how long it was due before it was claimed. */
+  /** An attempt (or a hook that is a command of its own) begins: middleware, the input's schema, the handler. `waitedMs` is how long it was due before it was claimed. */
   | ({
       readonly type: "command_started";
       readonly worker: string;

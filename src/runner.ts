@@ -141,8 +141,10 @@ export function createRunner(options: RunnerOptions): Runner {
   async function runLease(lease: Lease, handler: Handler): Promise<void> {
     try {
       const { row } = lease;
-      running++;
       const now = clock.now();
+      // Others filled the event loop until it was over: nothing of its own has run, and the fence says whether that still counts.
+      if (now >= lease.trustedUntil) return settle(lease, unburnt);
+      running++;
       lease.start(now);
       alarmAt(Math.min(lease.timeoutAt, lease.trustedUntil, now + leaseMs / 10));
       if (observers.wants("command_started")) {
@@ -185,19 +187,21 @@ export function createRunner(options: RunnerOptions): Runner {
     alarmAt(Math.max(lease.progressAt + 1_000, clock.now()));
   }
 
-  /**
-   * The handler is about to be called. Where others filled the event loop until its lease had run out nobody calls it:
-   * the command is handed back unburnt, if nobody has it by now.
-   */
+  /** The handler is about to be called: whether it may be. Its middleware and its schema, or others in the event loop, may have taken long. */
   function begin(lease: Lease): boolean {
-    if (!lease.over && clock.now() >= lease.trustedUntil) settle(lease, { verdict: "release", delayMs: 0 });
+    const now = clock.now();
+    if (lease.over) return false;
+    if (lease.cancelled) conclude(lease, cancelledEnding());
+    else if (lease.reason) settle(lease, unburnt);
+    else if (now >= lease.trustedUntil) loseLease(lease, "expired");
+    else if (now >= lease.timeoutAt) timeOut(lease);
     return !lease.over;
   }
 
   function conclude(lease: Lease, ending: Ending): void {
     if (lease.over) return;
-    if (clock.now() >= lease.trustedUntil && !lease.within) return loseLease(lease, "expired");
-    settle(lease, ending);
+    if (clock.now() >= lease.trustedUntil && !lease.within) loseLease(lease, "expired");
+    else settle(lease, ending);
   }
 
   function settle(lease: Lease, ending: Ending): void {
@@ -434,6 +438,9 @@ export function createRunner(options: RunnerOptions): Runner {
   };
 }
 
+/** Nothing of the attempt counts. */
+const unburnt: Ending = { verdict: "release", delayMs: 0 };
+
 function counterOf(verdict: Verdict): "succeeded" | "failed" | "cancelled" | "retried" | "returned" {
   switch (verdict) {
     case "succeeded":
@@ -502,11 +509,11 @@ class LeaseExecution implements Execution {
   get signal(): AbortSignal {
     return this.#lease.signal;
   }
+  begin(): boolean {
+    return this.#tools.begin(this.#lease);
+  }
   get progress(): (value: unknown) => void {
     return (value) => this.#tools.noteProgress(this.#lease, value);
-  }
-  get begin(): () => boolean {
-    return () => this.#tools.begin(this.#lease);
   }
   get record(): (db: Queryable, success: Success) => Promise<void> {
     return (db, success) => this.#tools.recordWithin(this.#lease, db, success);

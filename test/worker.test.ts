@@ -3,13 +3,17 @@ import postgres from "postgres";
 import * as v from "valibot";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { postgresJs } from "../adapters/postgres-js.ts";
+import { systemClock } from "../src/clock.ts";
 import {
   createOrchestrator,
   type Driver,
   defineCommand,
+  type Executing,
   type Handler,
+  type HandlerMiddleware,
   type Observation,
   type Orchestrator,
+  PermanentFailure,
   type WorkerOptions,
 } from "../src/index.ts";
 import { createDatabase, type Database } from "./database.ts";
@@ -22,8 +26,11 @@ const backoff = { initialMs: 1, jitter: "none" } as const;
 let database: Database;
 let observations: Observation[];
 const orchestrators: Orchestrator[] = [];
+/** So far the workers' clock is ahead of the platform's. */
+let aheadMs = 0;
 
 beforeEach(async () => {
+  aheadMs = 0;
   database = await createDatabase({ max: 8 });
   observations = [];
 });
@@ -42,6 +49,7 @@ function orchestrate(handlers: readonly Handler[], ...faults: Fault[]) {
     database: driver as Driver,
     handlers,
     commands: [job, next],
+    clock: { ...systemClock, now: () => performance.now() + aheadMs },
     observe: (observation) => void observations.push(observation),
   });
   orchestrators.push(orchestrator);
@@ -526,37 +534,169 @@ test("an event loop that stood still is blamed on what ran last, however many ot
   expect(blocked?.commands).toHaveLength(21);
 });
 
-test.each([
-  ["whose input is parsed", defineCommand({ name: "turn", input: v.unknown() })],
-  ["that begin at once", defineCommand({ name: "turn" })],
-])("what was kept from its turn until its lease was over is handed back unburnt: commands %s", async (_, turn) => {
+/** Longer than a worker trusts a lease of 30 s; the lease itself goes on. */
+const beyondTrustMs = 28_500;
+
+/** Pushes three, of which the first to be called fills the event loop until all their leases are over. Answers who was called. */
+async function fillEventLoop(turn: typeof anyTurn, middleware: readonly HandlerMiddleware[] = []) {
   const called: { input: unknown; fence: number }[] = [];
   const { orchestrator } = orchestrate([
-    turn.handle(({ input, fence }) => {
-      called.push({ input, fence });
-      // To the end of the time for which the worker trusts its lease, but not of the lease.
-      if (called.length === 1) for (const until = performance.now() + 3_550; performance.now() < until; );
-    }),
+    turn.handle(
+      ({ input, fence }) => {
+        called.push({ input, fence });
+        if (called.length === 1) aheadMs = beyondTrustMs;
+      },
+      { middleware },
+    ),
   ]);
-  const pushed = await orchestrator.push([1, 2, 3].map((n) => turn(n)));
-  await working(orchestrator, { leaseMs: 4_200 });
-  const ended = await orchestrator.waitFor(
-    pushed.map(({ id }) => id),
-    limited,
+  await orchestrator.push([1, 2, 3].map((n) => turn(n)));
+  const worker = await working(orchestrator, { leaseMs: 30_000, abortGraceMs: 500 });
+  return { orchestrator, worker, called };
+}
+
+const anyTurn = defineCommand({ name: "turn", input: v.unknown() });
+const asyncTurn = defineCommand({
+  name: "turn",
+  input: v.pipeAsync(
+    v.unknown(),
+    v.checkAsync(async () => true),
+  ),
+});
+
+test.each([
+  ["whose input is parsed", anyTurn],
+  ["that begin at once", defineCommand({ name: "turn" }) as typeof anyTurn],
+])("what had not begun when its lease was over is handed back unburnt: commands %s", async (_, turn) => {
+  const { called } = await fillEventLoop(turn);
+  await eventually(
+    () => database.sql`select from orchestratum.history`,
+    (rows) => rows.length === 2,
   );
-  expect(ended.map(({ status }) => status)).toEqual(["succeeded", "succeeded", "succeeded"]);
-  const first = called.shift();
-  expect(first?.fence).toBe(1);
-  // One call of each, all under a second lease: the first again, since its first lease was over when it came back.
-  expect(called.toSorted((a, b) => Number(a.input) - Number(b.input))).toEqual(
-    [1, 2, 3].map((input) => ({ input, fence: 2 })),
+  const others = [1, 2, 3].filter((input) => input !== called[0]?.input);
+  expect(called[0]?.fence).toBe(1);
+  expect(called.slice(1).toSorted((a, b) => Number(a.input) - Number(b.input))).toEqual(
+    others.map((input) => ({ input, fence: 2 })),
   );
   expect(await database.sql`select input, attempt, losses from orchestratum.history order by input::text`).toEqual(
-    [1, 2, 3].map((input) => ({
-      input,
-      ...(input === first?.input ? { attempt: 2, losses: 1 } : { attempt: 1, losses: 0 }),
-    })),
+    others.map((input) => ({ input, attempt: 1, losses: 0 })),
   );
+  expect(seen("lease_lost")).toMatchObject([{ fence: 1, reason: "expired" }]);
+});
+
+test("no handler is called whose lease was over when its turn came, and its slot is free again", async () => {
+  // The middleware of those that are not called never comes back.
+  const hanging: HandlerMiddleware = {
+    async execute({ signal }, next) {
+      await next();
+      if (signal.aborted) await new Promise(() => {});
+    },
+  };
+  const { orchestrator, worker, called } = await fillEventLoop(asyncTurn as unknown as typeof anyTurn, [hanging]);
+  await eventually(
+    () => seen("lease_lost"),
+    (them) => them.length === 3,
+  );
+  await eventually(
+    () => seen("handler_stuck"),
+    (them) => them.length === 2,
+  );
+  expect(called).toHaveLength(1);
+  expect(worker.counts.stuck).toBe(2);
+  await orchestrator.stop({ graceMs: 0 });
+});
+
+/** A job that may be started once, with something that happens to it between its claim and its handler's call. */
+async function interrupted(happens: (executing: Executing, orchestrator: Orchestrator) => unknown) {
+  let calls = 0;
+  const middleware: HandlerMiddleware = {
+    async execute(executing, next) {
+      await happens(executing, orchestrator);
+      await next();
+    },
+  };
+  const handler = job.handle(
+    ({ input }) => {
+      calls++;
+      return input;
+    },
+    { middleware: [middleware] },
+  );
+  const { orchestrator } = orchestrate([handler]);
+  const { id } = await orchestrator.push(job(1, { timeoutMs: 10_000, retries: 0 }));
+  await working(orchestrator);
+  return { id, orchestrator, calls: () => calls };
+}
+
+const aborted = (signal: AbortSignal) => new Promise((resolve) => signal.addEventListener("abort", resolve));
+
+test("an attempt whose time is over before its handler is called has timed out", async () => {
+  const { id, orchestrator, calls } = await interrupted(() => {
+    aheadMs = 10_500;
+  });
+  expect(await orchestrator.waitFor(id, limited)).toMatchObject({ status: "timed_out" });
+  expect(calls()).toBe(0);
+});
+
+test("a command that is cancelled before its handler is called ends as cancelled, without an error", async () => {
+  const { id, orchestrator, calls } = await interrupted(async (executing, orchestrator) => {
+    await Promise.all([aborted(executing.signal), orchestrator.cancel(executing.id)]);
+  });
+  expect(await orchestrator.waitFor(id, limited)).toMatchObject({ status: "cancelled", error: undefined });
+  expect(calls()).toBe(0);
+  await eventually(
+    () => seen("command_finished").map(({ verdict }) => verdict),
+    (verdicts) => verdicts[0] === "cancelled",
+  );
+});
+
+test("what a stop aborts before its handler is called was not started, and is handed back", async () => {
+  let stopped: Promise<void> | undefined;
+  const { calls } = await interrupted(async (executing, orchestrator) => {
+    const signal = aborted(executing.signal);
+    stopped = orchestrator.stop({ graceMs: 0 });
+    await signal;
+  });
+  await eventually(
+    () => stopped !== undefined,
+    (is) => is,
+  );
+  await stopped;
+  expect(calls()).toBe(0);
+  expect(await database.sql`select attempt, losses, leased_by from orchestratum.command`).toEqual([
+    { attempt: 0, losses: 0, leased_by: null },
+  ]);
+});
+
+test("a hook is not run whose lease was over when its turn came", async () => {
+  let ran = false;
+  const { orchestrator } = orchestrate([
+    job.handle(
+      () => {
+        throw new PermanentFailure("never");
+      },
+      {
+        middleware: [
+          {
+            async execute({ hook, fence }, next) {
+              if (hook && fence === 1) aheadMs = beyondTrustMs;
+              await next();
+            },
+          },
+        ],
+        onFailure: () => {
+          ran = true;
+        },
+      },
+    ),
+  ]);
+  const { id } = await orchestrator.push(job(1));
+  await working(orchestrator, { leaseMs: 30_000 });
+  expect(await orchestrator.waitFor(id, limited)).toMatchObject({ status: "failed" });
+  await eventually(
+    () => seen("lease_lost"),
+    (them) => them.length === 1,
+  );
+  expect(ran).toBe(false);
 });
 
 test("duties are done by one worker at a time, and recorded", async () => {
