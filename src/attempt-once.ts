@@ -67,6 +67,7 @@ export async function attemptOnce(
     worker: undefined,
     deadline: new Date(Date.now() + timeoutMs),
     signal: controller.signal,
+    begin: () => reason === undefined,
     progress: (value) => {
       const text = toJson(value, maxProgressBytes);
       if (!text.issues) return;

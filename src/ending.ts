@@ -28,7 +28,7 @@ export function endingOf(lease: Lease, result: ExecutionResult, random: () => nu
       };
     case "failed":
     case "finished": // That is what it comes to where the database knows of no such success.
-      if (lease.reason?.code === "ORCHESTRATUM_STOPPED") return stoppedEnding(lease.row);
+      if (lease.reason?.code === "ORCHESTRATUM_STOPPED") return stoppedEnding(lease);
       if (lease.cancelled) return cancelledEnding(result.error === lease.reason ? undefined : result.error);
       return failedEnding(lease, result.error, result.permanent, random);
   }
@@ -84,10 +84,10 @@ export function cancelledEnding(error?: unknown): Ending {
   return { verdict: "cancelled", ...(error === undefined ? {} : { error: errorRecord(error) }) };
 }
 
-/** What a stop had to abort is handed back, except what may be started only once. */
-export function stoppedEnding(row: ClaimedRow): Ending {
+/** What a stop had to abort is handed back, except what may be started only once, and was. */
+export function stoppedEnding({ row, called }: Lease): Ending {
   const message = "Its worker was stopped while it ran";
-  if (row.max_attempts > 1) return { verdict: "release", delayMs: 0, error: { code: "released", message } };
+  if (row.max_attempts > 1 || !called) return { verdict: "release", delayMs: 0, error: { code: "released", message } };
   return { verdict: "failed", error: { code: "stopped", message: `${message}, and it may be started only once` } };
 }
 

@@ -54,8 +54,8 @@ export interface Execution {
   readonly signal: AbortSignal;
   readonly progress: (value: unknown) => void;
   readonly logger: Logger;
-  /** The handler, or a hook, is about to be called: false where its attempt is over by now. Absent where nobody holds a lease. */
-  begin?(): boolean;
+  /** The handler, or a hook that is a command of its own, is about to be called: false where its attempt is over, for the signal's reason. */
+  begin(): boolean;
   /** Records a success within the handler's own transaction. Absent where nobody holds a lease. */
   readonly record?: (db: Queryable, success: Success) => Promise<void>;
   /** Is told of each follow-up, with the id it was promised and the metadata it inherits. */
@@ -171,9 +171,7 @@ async function attempt(handler: Handler, execution: Execution): Promise<Executio
 }
 
 function requireBegun(execution: Execution): void {
-  if (execution.begin?.() === false) {
-    throw new Error(`Cannot execute command "${execution.name}": its attempt was over before its handler was called`);
-  }
+  if (!execution.begin()) throw execution.signal.reason;
 }
 
 /** The output as it is recorded, and what follows, `onSuccess` asked. */
@@ -236,7 +234,8 @@ async function executeHook(handler: Handler, execution: Execution, followUps: Fo
   const ended = parseJson(execution.input) as { input?: unknown; status: string; error: ErrorRecord | null };
   let input: unknown;
   try {
-    input = await parseInput(handler, execution.name, execution.version, ended.input);
+    const parsed = parseInput(handler, execution.name, execution.version, ended.input);
+    input = parsed instanceof Promise ? await parsed : parsed;
   } catch {
     // This version refuses what the command was pushed with, which may be why it failed: rawInput shows it.
   }

@@ -58,6 +58,8 @@ export class Lease {
   trustedUntil: number;
   /** The attempt was started: middleware, the input's schema, the handler. */
   started = false;
+  /** The handler, or a hook that is a command of its own, was called. */
+  called = false;
   /** The handler has returned or thrown. */
   settled = false;
   /** An outcome is on its way, or the lease is lost: whatever else comes has no say. */

@@ -57,7 +57,10 @@ export type Observation =
       readonly durationMs: number;
       readonly commands: readonly ObservedCommand[];
     }
-  /** An attempt (or a hook that is a command of its own) begins: middleware, the input's schema, the handler. `waitedMs` is how long it was due before it was claimed. */
+  /**
+   * An attempt (or a hook that is a command of its own) begins: middleware, the input's schema, the handler. `waitedMs`
+   * is how long it was due before it was claimed.
+   */
   | ({
       readonly type: "command_started";
       readonly worker: string;

@@ -143,7 +143,7 @@ export function createRunner(options: RunnerOptions): Runner {
       const { row } = lease;
       const now = clock.now();
       // Others filled the event loop until it was over: nothing of its own has run, and the fence says whether that still counts.
-      if (now >= lease.trustedUntil) return settle(lease, unburnt);
+      if (now >= lease.trustedUntil) return settle(lease, { verdict: "release", delayMs: 0 });
       running++;
       lease.start(now);
       alarmAt(Math.min(lease.timeoutAt, lease.trustedUntil, now + leaseMs / 10));
@@ -192,10 +192,11 @@ export function createRunner(options: RunnerOptions): Runner {
     const now = clock.now();
     if (lease.over) return false;
     if (lease.cancelled) conclude(lease, cancelledEnding());
-    else if (lease.reason) settle(lease, unburnt);
+    else if (lease.reason) settle(lease, stoppedEnding(lease));
     else if (now >= lease.trustedUntil) loseLease(lease, "expired");
     else if (now >= lease.timeoutAt) timeOut(lease);
-    return !lease.over;
+    lease.called = !lease.over;
+    return lease.called;
   }
 
   function conclude(lease: Lease, ending: Ending): void {
@@ -297,7 +298,7 @@ export function createRunner(options: RunnerOptions): Runner {
   function abort(lease: Lease, code: AttemptAbortedError["code"], message: string): AttemptAbortedError {
     const reason = new AttemptAbortedError(code, message);
     lease.abort(reason);
-    if (lease.started && !lease.settled) {
+    if (lease.started && !lease.settled && !lease.stuck) {
       aborted.add(lease);
       lease.graceEndsAt = Math.min(lease.graceEndsAt, clock.now() + abortGraceMs);
       alarmAt(lease.graceEndsAt);
@@ -313,7 +314,7 @@ export function createRunner(options: RunnerOptions): Runner {
     report({ type: "handler_stuck", worker, ...observed(lease.row) });
     if (lease.over) return;
     const ignored = new Error(`Its handler ignored the signal for ${abortGraceMs} ms`);
-    conclude(lease, lease.cancelled ? cancelledEnding(ignored) : stoppedEnding(lease.row));
+    conclude(lease, lease.cancelled ? cancelledEnding(ignored) : stoppedEnding(lease));
   }
 
   // The alarm. A loop of its own, so that nothing is sent from the asynchronous context of some handler.
@@ -437,9 +438,6 @@ export function createRunner(options: RunnerOptions): Runner {
     },
   };
 }
-
-/** Nothing of the attempt counts. */
-const unburnt: Ending = { verdict: "release", delayMs: 0 };
 
 function counterOf(verdict: Verdict): "succeeded" | "failed" | "cancelled" | "retried" | "returned" {
   switch (verdict) {

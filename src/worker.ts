@@ -654,7 +654,8 @@ export function createWorker(
       if (lease.over) return;
       if (heldByProcess() > 1 || stopping) return runner.end(lease, putOff());
       runner.run(lease, handler);
-      while (runner.leases.has(lease) || !(lease.settled || lease.stuck)) await wakeup.sleep(250);
+      const goesOn = () => lease.started && !lease.settled && !lease.stuck;
+      while (runner.leases.has(lease) || goesOn()) await wakeup.sleep(250);
     } finally {
       isAlone = false;
       leaveSolo(resident);

@@ -90,6 +90,44 @@ test("execute() is over at its timeout, by its clock, and leaves no timer behind
   expect([aborted, clock.pending]).toEqual(["ORCHESTRATUM_TIMED_OUT", 0]);
 });
 
+test("no handler is called whose attempt was cancelled, or had timed out, before its turn came", async () => {
+  const clock = createFakeClock();
+  let calls = 0;
+  let open = () => {};
+  const opened = new Promise<void>((resolve) => {
+    open = resolve;
+  });
+  const over: unknown[] = [];
+  const slow = defineCommand({ name: "slow", timeoutMs: 1_000 });
+  const { execute } = executing(
+    [
+      slow.handle(() => void calls++, {
+        middleware: [
+          {
+            async execute({ rawInput }, next) {
+              if (rawInput === "wait") await opened;
+              over.push(await next());
+            },
+          },
+        ],
+      }),
+    ],
+    clock,
+  );
+  const cancelled = await execute(slow(), { signal: AbortSignal.abort() });
+  expect(cancelled.outcome).toMatchObject({ status: "cancelled", error: undefined });
+  const timedOut = execute(slow("wait"));
+  await clock.advance(1_000);
+  expect((await timedOut).outcome).toMatchObject({ status: "timed_out" });
+  open();
+  await clock.advance(0);
+  expect(over).toMatchObject([
+    { kind: "failed", error: { code: "ORCHESTRATUM_CANCELLED" } },
+    { kind: "failed", error: { code: "ORCHESTRATUM_TIMED_OUT" } },
+  ]);
+  expect(calls).toBe(0);
+});
+
 test("execute() lets no finish be recorded, since it holds no lease", async () => {
   const { execute } = executing([
     greet.handle(async ({ finish }) => await finish({ query: async () => [] } as never, "x")),

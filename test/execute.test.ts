@@ -25,6 +25,7 @@ function attempt(handler: Handler, execution: Partial<Execution> = {}): Promise<
     worker: undefined,
     deadline: new Date(0),
     signal: new AbortController().signal,
+    begin: () => true,
     progress: () => {},
     logger: silent,
     ...execution,

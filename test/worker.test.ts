@@ -316,15 +316,22 @@ test("who claims what a worker left says so, and of nothing else", async () => {
   expect(seen("lease_lost")).toEqual([]);
 });
 
-test("what somebody has locked while it is due is found a moment after it is free, without a hint or a poll", async () => {
+test("what somebody has locked while it is due is found a moment after it is free, without a hint, a poll or a rescan", async () => {
   const { orchestrator, driver } = orchestrate([job.handle(({ input }) => input)]);
-  const { id } = await orchestrator.push(job(1));
+  const { id } = await orchestrator.push(job(1, { delayMs: 1_500 }));
+  await database.sql`insert into orchestratum.duty (name, next_run_at) values ('rescan default', '9999-12-31')`;
   await database.sql.begin(async (tx) => {
     await tx`select from orchestratum.command where id = ${id} for update`;
     await working(orchestrator);
     await eventually(
+      () => tx`select from orchestratum.command where available_at < clock_timestamp() - interval '200 ms'`,
+      (rows) => rows.length === 1,
+    );
+    // It has begun by now, and was told of all that it is told at its beginning.
+    const before = driver.count(calls("claim"));
+    await eventually(
       () => driver.count(calls("claim")),
-      (count) => count >= 3,
+      (count) => count >= before + 3,
     );
   });
   expect(await orchestrator.waitFor(id, limited)).toMatchObject({ status: "succeeded" });
@@ -456,6 +463,37 @@ test("a worker without a free slot rescans as soon as it has one", async () => {
   expect(await orchestrator.waitFor(hidden, limited)).toMatchObject({ status: "succeeded" });
   // Two to four jobs later, and not after all that were before it.
   expect((await orchestrator.counts()).find(({ status }) => status === "pending")?.count).toBeGreaterThan(25);
+});
+
+test("a suspect whose lease was over before it could run alone is handed back, and runs alone later", async () => {
+  const other = defineCommand({ name: "other", queue: "other" });
+  const end = gate();
+  const { orchestrator } = orchestrate([
+    other.handle(async () => {
+      await end.opened;
+      aheadMs = beyondTrustMs;
+    }),
+    job.handle(({ input }) => input),
+  ]);
+  await orchestrator.push(other());
+  const beside = await working(orchestrator, { queues: ["other"], leaseMs: 30_000 });
+  await eventually(
+    () => beside.counts.running,
+    (running) => running === 1,
+  );
+  const { id } = await orchestrator.push(job(1));
+  await database.sql`update orchestratum.command set losses = 2 where id = ${id}`;
+  const worker = await working(orchestrator, { queues: ["default"], leaseMs: 30_000 });
+  await eventually(
+    () => worker.counts.claimed,
+    (claimed) => claimed === 1,
+  );
+  end.open();
+  expect(await orchestrator.waitFor(id, limited)).toMatchObject({ status: "succeeded" });
+  expect(await orchestrator.get(id)).toMatchObject({ attempt: 1, fence: 2, losses: 2 });
+  expect(await orchestrator.waitFor((await orchestrator.push(job(2))).id, limited)).toMatchObject({
+    status: "succeeded",
+  });
 });
 
 test("while a suspect runs alone, duties go on", async () => {
@@ -601,7 +639,7 @@ test("no handler is called whose lease was over when its turn came, and its slot
     (them) => them.length === 2,
   );
   expect(called).toHaveLength(1);
-  expect(worker.counts.stuck).toBe(2);
+  expect(worker.counts).toMatchObject({ stuck: 2, running: 0 });
   await orchestrator.stop({ graceMs: 0 });
 });
 
@@ -623,7 +661,7 @@ async function interrupted(happens: (executing: Executing, orchestrator: Orchest
   );
   const { orchestrator } = orchestrate([handler]);
   const { id } = await orchestrator.push(job(1, { timeoutMs: 10_000, retries: 0 }));
-  await working(orchestrator);
+  await working(orchestrator, { abortGraceMs: 500 });
   return { id, orchestrator, calls: () => calls };
 }
 
@@ -649,12 +687,16 @@ test("a command that is cancelled before its handler is called ends as cancelled
   );
 });
 
-test("what a stop aborts before its handler is called was not started, and is handed back", async () => {
+test.each<[string, (signal: AbortSignal) => Promise<unknown>]>([
+  ["goes on all the same", aborted],
+  ["ends by its signal", async (signal) => aborted(signal).then(() => signal.throwIfAborted())],
+  ["outlasts its grace", () => new Promise(() => {})],
+])("what a stop aborts while its middleware is at it is handed back, also where that %s", async (_, until) => {
   let stopped: Promise<void> | undefined;
-  const { calls } = await interrupted(async (executing, orchestrator) => {
-    const signal = aborted(executing.signal);
+  const { calls } = await interrupted(async ({ signal }, orchestrator) => {
+    const ended = until(signal);
     stopped = orchestrator.stop({ graceMs: 0 });
-    await signal;
+    await ended;
   });
   await eventually(
     () => stopped !== undefined,
@@ -662,9 +704,9 @@ test("what a stop aborts before its handler is called was not started, and is ha
   );
   await stopped;
   expect(calls()).toBe(0);
-  expect(await database.sql`select attempt, losses, leased_by from orchestratum.command`).toEqual([
-    { attempt: 0, losses: 0, leased_by: null },
-  ]);
+  expect(
+    await database.sql`select attempt, losses, leased_by, trail -> 0 ->> 'code' as code from orchestratum.command`,
+  ).toEqual([{ attempt: 0, losses: 0, leased_by: null, code: "released" }]);
 });
 
 test("a hook is not run whose lease was over when its turn came", async () => {
@@ -697,6 +739,44 @@ test("a hook is not run whose lease was over when its turn came", async () => {
     (them) => them.length === 1,
   );
   expect(ran).toBe(false);
+});
+
+test("a handler that is stuck frees its slot once, also where its lease was lost before its end was recorded", async () => {
+  const end = gate();
+  const finish = holdBack(calls("finish"));
+  const { orchestrator } = orchestrate(
+    [
+      job.handle(async ({ input }) => {
+        await end.opened;
+        return input;
+      }),
+    ],
+    finish,
+  );
+  await orchestrator.push(job(1, { timeoutMs: 100 }));
+  const worker = await working(orchestrator, { abortGraceMs: 100 });
+  await finish.arrived;
+  await eventually(
+    () => worker.counts.stuck,
+    (stuck) => stuck === 1,
+  );
+  await database.sql`
+    update orchestratum.command
+    set fence = fence + 1, leased_by = 'somebody', available_at = now() + interval '1 hour'`;
+  finish.release();
+  await eventually(
+    () => worker.counts.lost,
+    (lost) => lost === 1,
+  );
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  expect(worker.counts).toMatchObject({ running: 0, stuck: 1 });
+  expect(seen("handler_stuck")).toHaveLength(1);
+  end.open();
+  await eventually(
+    () => worker.counts.stuck,
+    (stuck) => stuck === 0,
+  );
+  expect(worker.counts.running).toBe(0);
 });
 
 test("duties are done by one worker at a time, and recorded", async () => {
