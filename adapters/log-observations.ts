@@ -1,7 +1,7 @@
 /** What an orchestrator observes as lines of a log, for whoever has nothing better to hand it to. */
 import process from "node:process";
 import type { LogLevel, Observation, Orchestrator } from "../src/index.ts";
-import { levelOf, mayBe, tellable } from "../src/log.ts";
+import { createLevels, mayBe, tellable } from "../src/log.ts";
 
 const levels: readonly LogLevel[] = ["debug", "info", "warn", "error"];
 
@@ -27,6 +27,7 @@ export function logObservations(orchestrator: Pick<Orchestrator, "observe">, opt
       `Cannot log observations as level must be one of ${levels.join(", ")}: current value is ${level}`,
     );
   }
+  const levelOf = createLevels();
   const observer = (observation: Observation): void => {
     const own = levelOf(observation);
     if (levels.indexOf(own) < least) return;

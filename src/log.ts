@@ -80,8 +80,10 @@ export function logTo(target: LogTarget, options: LogToOptions = {}): Observer {
     throw new TypeError(`Cannot log: level must be one of ${levels.join(", ")}, got ${shown(level)}`);
   }
   const write = writerOf(target);
+  const levelOf = createLevels();
   const observer: Observer = (observation) => {
-    if (levels.indexOf(levelOf(observation)) >= least) write(recordOf(observation, errorMessages));
+    const own = levelOf(observation);
+    if (levels.indexOf(own) >= least) write(recordOf(observation, own, errorMessages));
   };
   return Object.assign(observer, { wants: mayBe(level) });
 }
@@ -116,8 +118,29 @@ function line(record: LogRecord): string {
 /** Whatever they say. */
 const debugTypes: ReadonlySet<Observation["type"]> = new Set(["claimed", "command_started", "notification_heard"]);
 
+const minuteMs = 60_000;
+/** So many names and versions are remembered at most. */
+const maxUnknown = 1_000;
+
+/**
+ * How grave each observation is, for one writer. A name and version that no handler here knows is a warning once a
+ * minute: a deployment may leave thousands of them for a while, each of which is put off again and again.
+ */
+export function createLevels(now: () => number = () => performance.now()): (observation: Observation) => LogLevel {
+  const saidAt = new Map<string, number>();
+  return (observation) => {
+    if (observation.type !== "command_unknown") return levelOf(observation);
+    const key = `${observation.version} ${observation.name}`;
+    const at = saidAt.get(key);
+    if (at !== undefined && now() - at < minuteMs) return "debug";
+    if (saidAt.size >= maxUnknown) saidAt.clear();
+    saidAt.set(key, now());
+    return levelOf(observation);
+  };
+}
+
 /** How grave an observation is; `log` ones carry their own. */
-export function levelOf(observation: Observation): LogLevel {
+function levelOf(observation: Observation): LogLevel {
   if (debugTypes.has(observation.type)) return "debug";
   switch (observation.type) {
     case "log":
@@ -144,9 +167,9 @@ export function levelOf(observation: Observation): LogLevel {
 /** Most commands that one record names. */
 const maxNamed = 10;
 
-function recordOf(observation: Observation, errorMessages: boolean): LogRecord {
+function recordOf(observation: Observation, level: LogLevel, errorMessages: boolean): LogRecord {
   const record: Record<string, unknown> = {
-    level: levelOf(observation),
+    level,
     event: observation.type,
     message: messageOf(observation),
   };

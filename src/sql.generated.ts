@@ -675,7 +675,7 @@ begin
         trail = case
           when c.leased_by is null then c.trail
           else orchestratum.trail_add(c.trail, jsonb_build_object(
-            'code', 'lost', 'fence', c.fence, 'attempt', c.attempt, 'worker', c.leased_by, 'started_at', c.started_at, 'ended_at', at))
+            'code', 'lost', 'message', 'Its lease ended without a word', 'fence', c.fence, 'attempt', c.attempt, 'worker', c.leased_by, 'started_at', c.started_at, 'ended_at', at))
         end,
         leased_by = null
     from placed
@@ -940,7 +940,7 @@ begin
         trail = case
           when locked.free and c.leased_by is not null
           then orchestratum.trail_add(c.trail, jsonb_build_object(
-            'code', 'lost', 'fence', c.fence, 'attempt', c.attempt, 'worker', c.leased_by, 'started_at', c.started_at, 'ended_at', at))
+            'code', 'lost', 'message', 'Its lease ended without a word', 'fence', c.fence, 'attempt', c.attempt, 'worker', c.leased_by, 'started_at', c.started_at, 'ended_at', at))
           else c.trail
         end,
         leased_by = case when locked.free then 'cancel' else c.leased_by end
@@ -1100,7 +1100,7 @@ begin
         trail = case
           when c.leased_by is null then c.trail
           else orchestratum.trail_add(c.trail, jsonb_build_object(
-            'code', 'lost', 'fence', c.fence, 'attempt', c.attempt, 'worker', c.leased_by, 'started_at', c.started_at,
+            'code', 'lost', 'message', 'Its lease ended without a word', 'fence', c.fence, 'attempt', c.attempt, 'worker', c.leased_by, 'started_at', c.started_at,
             'ended_at', claim.at))
         end,
         leased_by = claim.worker,
@@ -3713,7 +3713,7 @@ end $f$;
 ];
 
 /** SHA-256 of all function texts. */
-export const functionsHash: string = "aa40739ffbd0bb2071bcb823bc75151726cf64e19744811a8748ac6b4404cc19";
+export const functionsHash: string = "eff4a3839915f5e42b5508e9ee3869b4d9f7f8a998cc6d12066c7738c8cfcff4";
 
 export const beforeMigrations: string = `-- What every migration script begins with. The lock lasts until the transaction ends, whatever becomes of it, and so is
 -- safe behind a transaction pooler: of many processes that start at once one goes on, and the others find its work done.

@@ -156,6 +156,43 @@ test("logTo() leaves out what is less grave than its level, and the messages of 
   expect(without.at(-1)?.fields).toEqual({ error: { code: "error", name: "Error" } });
 });
 
+test("a name that no handler knows is a warning once a minute, by version, and each time at debug", () => {
+  const unknown = (name: string, version: number): Observation => ({
+    type: "command_unknown",
+    worker: "w",
+    version,
+    ...{ ...command, name },
+  });
+  let nowMs = 0;
+  const now = vi.spyOn(performance, "now").mockImplementation(() => nowMs);
+  try {
+    const said: [string | undefined, unknown, string][] = [];
+    const observe = logTo((record) => void said.push([record.command_name, record.version, record.level]), {
+      level: "debug",
+    });
+    for (const at of [0, 59_999, 60_000]) {
+      nowMs = at;
+      for (const observation of [unknown("a", 1), unknown("a", 2), unknown("b", 1)]) observe(observation);
+    }
+    const each = (level: string) => [["a", 1, level] as const, ["a", 2, level] as const, ["b", 1, level] as const];
+    expect(said).toEqual([...each("warn"), ...each("debug"), ...each("warn")]);
+    const lines: string[] = [];
+    const end = logObservations(
+      {
+        observe(observer) {
+          for (let n = 0; n < 3; n++) observer(unknown("c", 1));
+          return () => {};
+        },
+      },
+      { write: (line) => void lines.push(line) },
+    );
+    end();
+    expect(lines).toHaveLength(1);
+  } finally {
+    now.mockRestore();
+  }
+});
+
 test("logTo() writes a line of JSON to a console, whatever a handler said", () => {
   const lines: [string, string][] = [];
   const write = (level: string) => (line: string) => void lines.push([level, line]);

@@ -57,7 +57,7 @@ begin
         trail = case
           when c.leased_by is null then c.trail
           else orchestratum.trail_add(c.trail, jsonb_build_object(
-            'code', 'lost', 'fence', c.fence, 'attempt', c.attempt, 'worker', c.leased_by, 'started_at', c.started_at, 'ended_at', at))
+            'code', 'lost', 'message', 'Its lease ended without a word', 'fence', c.fence, 'attempt', c.attempt, 'worker', c.leased_by, 'started_at', c.started_at, 'ended_at', at))
         end,
         leased_by = null
     from placed

@@ -35,7 +35,7 @@ begin
         trail = case
           when locked.free and c.leased_by is not null
           then orchestratum.trail_add(c.trail, jsonb_build_object(
-            'code', 'lost', 'fence', c.fence, 'attempt', c.attempt, 'worker', c.leased_by, 'started_at', c.started_at, 'ended_at', at))
+            'code', 'lost', 'message', 'Its lease ended without a word', 'fence', c.fence, 'attempt', c.attempt, 'worker', c.leased_by, 'started_at', c.started_at, 'ended_at', at))
           else c.trail
         end,
         leased_by = case when locked.free then 'cancel' else c.leased_by end

@@ -75,7 +75,9 @@ test.each(changes)(
     const lease = await one.leaseOne(queue, { input: { a: 1 } });
     expect((await amend(one, [lease.id], change, kind)).results.get(lease.id)).toBe("changed");
     expect(await one.look(lease.id)).toMatchObject({ worker: null, losses: 1, attempt: 1, fence: 1 });
-    expect(await one.trail(lease.id)).toMatchObject([{ code: "lost", fence: 1, attempt: 1, worker: "worker" }]);
+    expect(await one.trail(lease.id)).toMatchObject([
+      { code: "lost", message: "Its lease ended without a word", fence: 1, attempt: 1, worker: "worker" },
+    ]);
     expect(await one.end("worker", { ...lease, verdict: "succeeded" })).toBe("missing");
     expect(await one.confirm("worker", [lease])).toMatchObject([{ result: "lost" }]);
   },

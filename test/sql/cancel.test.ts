@@ -53,7 +53,9 @@ test("cancel() ends what a lost worker left behind, with the loss in the trail",
   const lease = await one.leaseOne(newQueue(), {}, { worker: "w1" });
   expect((await one.cancel([lease.id])).results.get(lease.id)).toBe("cancelled");
   expect(await one.look(lease.id)).toMatchObject({ status: "cancelled", fence: 2, losses: 1 });
-  expect(await one.trail(lease.id)).toMatchObject([{ code: "lost", fence: 1, attempt: 1, worker: "w1" }]);
+  expect(await one.trail(lease.id)).toMatchObject([
+    { code: "lost", message: "Its lease ended without a word", fence: 1, attempt: 1, worker: "w1" },
+  ]);
   expect(await one.end("w1", { ...lease, verdict: "succeeded" })).toBe("missing");
 });
 

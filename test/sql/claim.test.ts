@@ -223,7 +223,7 @@ test("claim() takes a command whose lease expired, and keeps the loss", async ()
   expect((await one.claim(queue, { at: time(999, 999), worker: "w2" })).commands).toEqual([]);
   const { commands } = await one.claim(queue, { at: time(1_000), worker: "w2" });
   expect(commands).toMatchObject([{ id, purpose: "run", fence: 2, attempt: 2, losses: 1, abandoned_by: "w1" }]);
-  const lost = { code: "lost", fence: 1, attempt: 1, worker: "w1" };
+  const lost = { code: "lost", message: "Its lease ended without a word", fence: 1, attempt: 1, worker: "w1" };
   expect(await one.trail(id)).toEqual([{ ...lost, started_at: jsonTime(0), ended_at: jsonTime(1_000) }]);
   expect(await one.look(id)).toMatchObject({ worker: "w2", started_at: time(1_000) });
 });
