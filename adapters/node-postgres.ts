@@ -10,6 +10,7 @@ import { createHash } from "node:crypto";
 // @ts-types="npm:@types/pg@8"
 import { Client, type ClientConfig, Pool, type PoolConfig } from "pg";
 import type { Driver, Listener, Param, Queryable } from "../src/driver.ts";
+import { shown } from "../src/limits.ts";
 import { keepListening, type ListeningConnection } from "./keep-listening.ts";
 import { within } from "./within.ts";
 
@@ -124,7 +125,9 @@ export function nodePostgres(
     if ("release" in target) return clientQueryable(target, preparerOf(target, options));
     if ("query" in target) return clientDriver(target as NodePostgresSingleClient, options);
   }
-  throw new TypeError("Cannot use this as a database of pg: it must be a URL, a pool or a client");
+  throw new TypeError(
+    `Cannot use this as a database of pg: it must be a URL, a pool or a client, got ${shown(target)}`,
+  );
 }
 
 function openDatabase(url: string, options: PoolConfig & NodePostgresOptions): Driver {
@@ -240,7 +243,11 @@ function inTurn<T>(client: object, work: () => Promise<T>): Promise<T> {
 }
 
 async function checkOut(pool: NodePostgresPool, signal: AbortSignal | undefined): Promise<NodePostgresPoolClient> {
-  const connecting = pool.connect();
+  const connecting = pool.connect().catch((error: unknown) => {
+    // `end` was called, for which there is no way back: a mistake, as a TypeError is, and no use to try again.
+    const isEnded = (pool as { readonly ending?: boolean }).ending === true;
+    throw isEnded ? new TypeError("Cannot run a statement: its pool was ended", { cause: error }) : error;
+  });
   if (signal === undefined) return await connecting;
   const { promise, leave } = aborted(signal);
   try {

@@ -14,6 +14,7 @@
 
 import postgres from "postgres";
 import type { Driver, Listener, Param, Queryable } from "../src/driver.ts";
+import { shown } from "../src/limits.ts";
 import { keepListening, type ListeningConnection } from "./keep-listening.ts";
 
 /** The part of a postgres.js client that the adapter uses; the same in a pool, a connection and a transaction. */
@@ -86,7 +87,7 @@ export function postgresJs(
   if (typeof target === "string") return openDatabase(target, options);
   if (typeof target?.unsafe !== "function") {
     throw new TypeError(
-      "Cannot use this as a postgres.js database: it must be a URL, a pool, a connection or a transaction",
+      `Cannot use this as a postgres.js database: it must be a URL, a pool, a connection or a transaction, got ${shown(target)}`,
     );
   }
   return isPool(target) ? poolDriver(target, options).driver : clientQueryable(target);
@@ -140,7 +141,10 @@ function poolDriver(
     async query<Row>(text: string, params: readonly Param[], given?: { signal?: AbortSignal }): Promise<Row[]> {
       const { signal } = given ?? {};
       const used = current;
-      const statement = queryable.query<Row>(text, params, given);
+      const statement = queryable.query<Row>(text, params, given).catch((error: unknown) => {
+        // One that was left has been ended here, and the next attempt goes to its stand-in.
+        throw used === current && isEnded(error) ? new PoolEndedError(error) : error;
+      });
       if (signal === undefined) return await statement;
       let timer: ReturnType<typeof setTimeout> | undefined;
       let unanswered = (): void => {};
@@ -232,6 +236,18 @@ class ConnectionLostError extends Error {
     super("Cannot run a statement: its connection is gone", { cause });
   }
 }
+
+/** `sql.end()` was called, for which there is no way back: a mistake, as a TypeError is, and no use to try again. */
+class PoolEndedError extends TypeError {
+  readonly code = "CONNECTION_ENDED";
+
+  constructor(cause: unknown) {
+    super("Cannot run a statement: its pool was ended", { cause });
+  }
+}
+
+/** Of a pool postgres.js says this for nothing else. */
+const isEnded = (error: unknown): boolean => (error as { code?: unknown } | null)?.code === "CONNECTION_ENDED";
 
 const isNullSocket = (error: unknown): boolean => error instanceof TypeError && /\bnull\b/.test(error.message);
 

@@ -7,7 +7,7 @@ import type { Driver, Param, Queryable } from "./driver.ts";
 import type { Observer } from "./observation.ts";
 import { schemaSql } from "./schema-name.ts";
 import { queries } from "./sql.generated.ts";
-import { createWakeup } from "./wakeup.ts";
+import { createWakeup, pause } from "./wakeup.ts";
 
 /** A file of sql/queries. */
 export type Statement = keyof typeof queries;
@@ -127,10 +127,59 @@ export function createDatabase(driver: Driver, schema: string, clock: Clock, rep
 }
 
 function notMigrated(schema: string, cause: unknown): NotMigratedError {
+  const misspelt = schema === "orchestratum" ? "" : ", or the schema's name is misspelt";
   return new NotMigratedError(
-    `Cannot find what schema "${schema}" must contain: run \`await orchestrator.migrate()\` or \`npx orchestratum migrate\` first`,
+    `Cannot find what schema "${schema}" must contain: run \`await orchestrator.migrate()\` or \`npx ${migrateCommand(schema)}\` first${misspelt}`,
     { cause },
   );
+}
+
+/** What migrates that schema, on the command line. */
+export function migrateCommand(schema: string): string {
+  return schema === "orchestratum" ? "orchestratum migrate" : `orchestratum migrate --schema ${schema}`;
+}
+
+/** A write is sent again for this long before its caller is told of the database's trouble. */
+const patienceMs = 10_000;
+/** Less is no time for an answer: what is left of the patience then is given up. */
+const leastDeadlineMs = 250;
+
+/**
+ * Runs `once`, and again where the reply may have been lost: `again` then says that it may be a repeat. A repeat has as
+ * its deadline what is left of the patience: drivers wait longer and longer before they connect again, and a whole
+ * deadline more would let a caller wait twice as long as it was told.
+ *
+ * @throws what `once` throws, where that does not pass or the patience has come to its end.
+ */
+export async function patiently<Result>(
+  operation: string,
+  { clock, report }: { readonly clock: Clock; readonly report: Observer },
+  once: (again: boolean, deadlineMs: number) => Promise<Result>,
+): Promise<Result> {
+  const until = clock.now() + patienceMs;
+  let deadlineMs = patienceMs;
+  let trouble: unknown;
+  for (let sending = 1; ; sending++) {
+    try {
+      return await once(sending > 1, deadlineMs);
+    } catch (error) {
+      if (!isPassing(error)) throw error;
+      const spareMs = until - clock.now() - leastDeadlineMs;
+      if (spareMs <= 0) throw withTrouble(error, trouble);
+      if (!(error instanceof DatabaseUnresponsiveError)) trouble = error;
+      report({ type: "database_trouble", operation, error, attempt: sending });
+      await pause(clock, Math.min(repeatDelayMs(clock, sending, 1_000), spareMs));
+      deadlineMs = Math.max(Math.ceil(until - clock.now()), leastDeadlineMs);
+    }
+  }
+}
+
+/** That nobody answered says less than what was heard before: the driver may have waited to connect once more. */
+function withTrouble(error: unknown, trouble: unknown): unknown {
+  if (trouble === undefined || !(error instanceof DatabaseUnresponsiveError)) return error;
+  const { message, code } = trouble as { message?: unknown; code?: unknown };
+  // Where several addresses were tried, Node.js says nothing but the code.
+  return new DatabaseUnresponsiveError(`${error.message}; before that: ${message || code}`, { cause: trouble });
 }
 
 /** The server's SQLSTATE, wherever the driver puts it; undefined for errors that no server sent. */

@@ -69,6 +69,7 @@ export interface EventContract<Topic extends string = string, Data extends Schem
 
 const noOptions: EventOptions = Object.freeze({});
 const eventKeys: Keys<EventOptions> = { id: true, metadata: true };
+const definitionKeys: Keys<EventDefinition> = { topic: true, data: true };
 
 /**
  * Defines an event: its topic, and the schema of its data.
@@ -84,13 +85,11 @@ const eventKeys: Keys<EventOptions> = { id: true, metadata: true };
 export function defineEvent<const Topic extends string, Data extends Schema = undefined>(
   definition: EventDefinition<Data> & { readonly topic: Topic },
 ): EventContract<Topic, Data> {
-  requireObject("Cannot define event", "a definition", definition);
+  requireDefinition("Cannot define event", definition);
   const { topic, data } = definition;
   requireTopic("Cannot define event", topic);
   const attempt = `Cannot define event "${topic}"`;
-  for (const key of Object.keys(definition)) {
-    if (key !== "topic" && key !== "data") throw new TypeError(`${attempt}: there is no option ${shown(key)}`);
-  }
+  requireKeys(attempt, definition, definitionKeys);
   requireSchema(attempt, "data", data);
 
   const making = `Cannot make event "${topic}"`;
@@ -113,6 +112,14 @@ export function defineEvent<const Topic extends string, Data extends Schema = un
     Object.defineProperty(contract, key, { value: properties[key], enumerable: true });
   }
   return Object.freeze(result);
+}
+
+/** Refuses what is no object, and a schema that stands where a definition should. */
+function requireDefinition(attempt: string, value: unknown): void {
+  if ((value as Partial<StandardSchemaV1> | null | undefined)?.["~standard"] !== undefined) {
+    throw new TypeError(`${attempt}: a definition must be an object, got a schema: wrap it: { data: schema }`);
+  }
+  requireObject(attempt, "a definition", value);
 }
 
 /** The schema of a definition, if any. */
@@ -177,7 +184,7 @@ export function defineEvents<
   const contracts: Record<string, AnyEventContract> = {};
   const keys = new Map<string, string>();
   for (const [key, definition] of Object.entries<EventDefinition>(definitions)) {
-    requireObject("Cannot define event", "a definition", definition);
+    requireDefinition(`Cannot define event ${shown(key)}`, definition);
     const topic = definition.topic ?? `${prefix}.${snakeCase(key.replace(/(?<=.)Event$/, ""))}`;
     const other = keys.get(topic);
     if (other !== undefined) {

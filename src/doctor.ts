@@ -4,7 +4,7 @@
  * none of the others from looking. Nothing is written; one notification is sent, to see whether it arrives.
  */
 import { type Clock, systemClock } from "./clock.ts";
-import { createDatabase, type Database, NotMigratedError, sqlState } from "./database.ts";
+import { createDatabase, type Database, migrateCommand, NotMigratedError, sqlState } from "./database.ts";
 import type { Driver, Listener } from "./driver.ts";
 import { queuesText } from "./explain.ts";
 import { type Keys, requireKeys } from "./limits.ts";
@@ -214,7 +214,7 @@ function notExamined(what: string, error: unknown): Finding {
 async function lookAtMigrations({ driver, schema }: Patient): Promise<Finding[]> {
   try {
     const state = await migrationState(driver, { schema });
-    const migrate = "Run `orchestratum migrate`, or migrate() at the start of the application";
+    const migrate = `Run \`${migrateCommand(schema)}\`, or migrate() at the start of the application`;
     if (state.applied.length === 0) {
       return [
         {
@@ -312,7 +312,7 @@ async function lookAtSchema({ database, driver, schema }: Patient): Promise<Find
     found.push({
       ...{ code: "function_differs", severity: "error" },
       seen: `Function ${schema}.${name} ${how}`,
-      advice: `Run \`update ${schema}.setting set functions_hash = null\`, and then \`orchestratum migrate\`: all functions are installed anew`,
+      advice: `Run \`update ${schema}.setting set functions_hash = null\`, and then \`${migrateCommand(schema)}\`: all functions are installed anew`,
       figures: { function: name },
     });
   }

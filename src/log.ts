@@ -6,6 +6,7 @@
  * as it was said. And the message of an error is what its author wrote, so it is written unless `errorMessages` says
  * no; but for the errors of a contract, whose schema quotes the value that it refuses.
  */
+import { systemClock } from "./clock.ts";
 import { type ErrorRecord, errorRecord } from "./failure.ts";
 import { type Keys, requireBoolean, requireKeys, shown } from "./limits.ts";
 import type { Observation, ObservedCommand, Observer } from "./observation.ts";
@@ -126,7 +127,7 @@ const maxUnknown = 1_000;
  * How grave each observation is, for one writer. A name and version that no handler here knows is a warning once a
  * minute: a deployment may leave thousands of them for a while, each of which is put off again and again.
  */
-export function createLevels(now: () => number = () => performance.now()): (observation: Observation) => LogLevel {
+export function createLevels(now: () => number = systemClock.now): (observation: Observation) => LogLevel {
   const saidAt = new Map<string, number>();
   return (observation) => {
     if (observation.type !== "command_unknown") return levelOf(observation);

@@ -271,17 +271,20 @@ export function createOrchestrator(options: OrchestratorOptions): Orchestrator {
   let isStopped = false;
 
   async function push(given: Command | readonly Command[], pushOptions?: PushOptions): Promise<Pushed | Pushed[]> {
+    const list = isCommand(given) ? [given] : given;
+    // Told before the options are: in `push("a", { b: 1 })` they are not what is wrong.
+    if (!Array.isArray(list)) {
+      const got = isKind(given, "contract")
+        ? "a contract: call it with an input"
+        : `${shown(given)}: call a contract with an input, as \`push(defineCommand({ name: "a" })(input))\` does`;
+      throw new TypeError(`Cannot push: a command, or a list of commands, is wanted, got ${got}`);
+    }
     // An id is refused with each command, which says where it belongs.
     if ((pushOptions as CommandOptions | undefined)?.id === undefined) {
       requireKeys("Cannot push", pushOptions, pushKeys);
     }
     const { db, ...defaults } = pushOptions ?? noOptions;
     requireDb("Cannot push", db);
-    const list = isCommand(given) ? [given] : given;
-    if (!Array.isArray(list)) {
-      const got = isKind(given, "contract") ? "a contract: call it with an input" : shown(given);
-      throw new TypeError(`Cannot push: a command, or a list of commands, is wanted, got ${got}`);
-    }
     const pushed =
       pushMiddleware.length > 0 && list.every(isCommand)
         ? await pushWithin(pushMiddleware, list, defaults, (commands) => {

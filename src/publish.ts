@@ -7,7 +7,7 @@
 import { batchJson, conflictingId, createBatches } from "./batch.ts";
 import type { Clock } from "./clock.ts";
 import type { Metadata } from "./command.ts";
-import { type Database, isPassing, repeatDelayMs, sqlState } from "./database.ts";
+import { type Database, patiently, sqlState } from "./database.ts";
 import { isNewEvent, type NewEvent } from "./define-event.ts";
 import type { Queryable } from "./driver.ts";
 import { type EncodedEvent, encodeEvents } from "./encode-event.ts";
@@ -24,7 +24,6 @@ import {
   shown,
 } from "./limits.ts";
 import type { Observer } from "./observation.ts";
-import { pause } from "./wakeup.ts";
 
 export interface PublishOptions {
   /** The caller's open transaction, as an adapter gives it: the events, and their deliveries, commit with it. @default none */
@@ -132,9 +131,6 @@ const namedBy = (id: string | undefined): string => (id === undefined ? "an even
 /** What the functions raise for {@link EventConflictError}. */
 const conflictState = "OR002";
 const uniqueViolation = "23505";
-/** A statement is sent again for this long before its caller is told of the database's trouble. */
-const patienceMs = 10_000;
-const deadlineMs = 10_000;
 
 interface PublishRow extends Due {
   readonly transaction_id?: string;
@@ -161,30 +157,16 @@ export interface PublishParts {
 }
 
 export function createPublishing({ database, clock, hints, report }: PublishParts): Publishing {
-  /** Runs `once`, and again where the reply may have been lost: `again` then says that it may be a repeat. */
-  async function patiently<Result>(
-    verb: "publish" | "append",
-    operation: string,
-    once: (again: boolean) => Promise<Result>,
-  ): Promise<Result> {
-    const until = clock.now() + patienceMs;
-    for (let sending = 1; ; sending++) {
-      try {
-        return await once(sending > 1);
-      } catch (error) {
-        if (clock.now() >= until || !isPassing(error)) throw conflictOr(verb, error);
-        report({ type: "database_trouble", operation, error, attempt: sending });
-        await pause(clock, repeatDelayMs(clock, sending, 1_000));
-      }
-    }
-  }
-
   async function send(events: readonly EncodedEvent[], chosen: boolean): Promise<void> {
     const json = batchJson(events);
-    const rows = await patiently("publish", "publishBatch", (again) => {
-      return database.run<PublishRow>("publishBatch", [json, chosen || again], { deadlineMs });
-    });
-    hints.due(earliest(rows));
+    try {
+      const rows = await patiently("publishBatch", { clock, report }, (again, deadlineMs) => {
+        return database.run<PublishRow>("publishBatch", [json, chosen || again], { deadlineMs });
+      });
+      hints.due(earliest(rows));
+    } catch (error) {
+      throw conflictOr("publish", error);
+    }
   }
 
   async function sendWithin(db: Queryable, events: readonly EncodedEvent[]): Promise<void> {
@@ -203,6 +185,8 @@ export function createPublishing({ database, clock, hints, report }: PublishPart
     given: NewEvent | readonly NewEvent[],
     options?: PublishOptions,
   ): Promise<Published | Published[]> {
+    // Told before the options are: in `publish("a", { b: 1 })` they are not what is wrong.
+    if (!isNewEvent(given) && !Array.isArray(given)) await encodeEvents("Cannot publish", given);
     requireKeys("Cannot publish", options, publishKeys);
     const { db, metadata } = options ?? {};
     requireDb("Cannot publish", db);
@@ -233,7 +217,7 @@ export function createPublishing({ database, clock, hints, report }: PublishPart
     try {
       rows = db
         ? await once(false, { db })
-        : await patiently("append", "append", (again) => once(again, { deadlineMs }));
+        : await patiently("append", { clock, report }, (again, deadlineMs) => once(again, { deadlineMs }));
     } catch (error) {
       // The stream's own row is no conflict of ids; those of events can only be the caller's.
       if (chosen && sqlState(error) === uniqueViolation) throw new EventConflictError("append", undefined, error);

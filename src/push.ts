@@ -4,12 +4,11 @@
  */
 import { batchJson, conflictingId, createBatches } from "./batch.ts";
 import type { Clock } from "./clock.ts";
-import { type Database, isPassing, repeatDelayMs, sqlState } from "./database.ts";
+import { type Database, patiently, sqlState } from "./database.ts";
 import type { Queryable } from "./driver.ts";
 import type { EncodedCommand } from "./encode-command.ts";
 import { type Due, earliest, type Hints } from "./hints.ts";
 import type { Observer } from "./observation.ts";
-import { pause } from "./wakeup.ts";
 
 /** An id that the caller chose stands for another command already: another name, or another input. */
 export class CommandConflictError extends Error {
@@ -28,10 +27,6 @@ export interface Pusher {
   push(commands: readonly EncodedCommand[], db?: Queryable): Promise<void>;
 }
 
-/** A push is sent again for this long before its caller is told of the database's trouble. */
-const patienceMs = 10_000;
-const deadlineMs = 10_000;
-
 interface PushRow extends Due {
   readonly id: string;
   readonly transaction_id?: string;
@@ -41,19 +36,15 @@ export function createPusher(database: Database, clock: Clock, hints: Hints, rep
   /** Sends a batch, and again where the reply may have been lost: by then it may be a repeat. */
   async function send(commands: readonly EncodedCommand[], chosen: boolean): Promise<void> {
     const json = batchJson(commands);
-    const until = clock.now() + patienceMs;
-    for (let sending = 1; ; sending++) {
-      try {
-        const rows = await database.run<PushRow>("pushBatch", [json, chosen || sending > 1], { deadlineMs });
-        hints.due(earliest(rows));
-        // What stood there already may never have been hinted at: the first one was cut off before it could.
-        if (rows.length < commands.length) hints.wake([...new Set(commands.map((command) => command.queue))]);
-        return;
-      } catch (error) {
-        if (clock.now() >= until || !isPassing(error)) throw conflictOr(error);
-        report({ type: "database_trouble", operation: "pushBatch", error, attempt: sending });
-        await pause(clock, repeatDelayMs(clock, sending, 1_000));
-      }
+    try {
+      const rows = await patiently("pushBatch", { clock, report }, (again, deadlineMs) => {
+        return database.run<PushRow>("pushBatch", [json, chosen || again], { deadlineMs });
+      });
+      hints.due(earliest(rows));
+      // What stood there already may never have been hinted at: the first one was cut off before it could.
+      if (rows.length < commands.length) hints.wake([...new Set(commands.map((command) => command.queue))]);
+    } catch (error) {
+      throw conflictOr(error);
     }
   }
 

@@ -6,6 +6,7 @@ import {
   isPassing,
   isPoison,
   NotMigratedError,
+  patiently,
   repeatDelayMs,
   sqlState,
 } from "../src/database.ts";
@@ -154,7 +155,9 @@ test("run() says what to do where the schema is missing", async () => {
   expect(isPoison(error)).toBe(false);
 
   const elsewhere = scene(postgresJs(database.sql), "other");
-  await expect(elsewhere.statements.run("get", ["[]"])).rejects.toThrow('schema "other"');
+  await expect(elsewhere.statements.run("get", ["[]"])).rejects.toThrow(
+    'Cannot find what schema "other" must contain: run `await orchestrator.migrate()` or `npx orchestratum migrate --schema other` first, or the schema\'s name is misspelt',
+  );
 });
 
 test("run() says the same of a schema that is older than this library", async () => {
@@ -162,6 +165,69 @@ test("run() says the same of a schema that is older than this library", async ()
   const { statements } = scene(postgresJs(database.sql));
   const error = await statements.run("nextDue", ["[]", "2026-10-01"]).catch((e: unknown) => e);
   expect(error).toBeInstanceOf(NotMigratedError);
+});
+
+/** A statement that is sent patiently, by a driver that answers the first ones with these errors, and then never again. */
+function patience(...errors: Error[]) {
+  const driver: Driver = {
+    ...postgresJs(database.sql),
+    query: () => {
+      const error = errors.shift();
+      return error ? Promise.reject(error) : new Promise(() => {});
+    },
+  };
+  const { statements, clock, seen } = scene(driver);
+  const report = (one: Observation) => void seen.push(one);
+  const tries: [again: boolean, deadlineMs: number][] = [];
+  let error: unknown;
+  const outcome = patiently("historyTurn", { clock, report }, (...given) => {
+    tries.push(given);
+    return statements.run("historyTurn", [], { deadlineMs: given[1] });
+  }).catch((thrown: unknown) => {
+    error = thrown;
+  });
+  return { clock, seen, tries, outcome, error: () => error };
+}
+
+const refusal = () => Object.assign(new Error("connect ECONNREFUSED"), { code: "ECONNREFUSED" });
+
+test("patiently() gives a repeat what is left of ten seconds, and says what was heard before nobody answered", async () => {
+  const cause = refusal();
+  const { clock, tries, error } = patience(refusal(), cause);
+  await clock.advance(9_999);
+  expect(error()).toBeUndefined();
+  await clock.advance(1);
+  expect(error()).toBeInstanceOf(DatabaseUnresponsiveError);
+  expect((error() as Error).message).toMatch(/did not answer within 9\d{3} ms; before that: connect ECONNREFUSED$/);
+  expect((error() as Error).cause).toBe(cause);
+  expect(tries.map(([again]) => again)).toEqual([false, true, true]);
+  expect(tries[0]?.[1]).toBe(10_000);
+  expect(clock.pending).toBe(0);
+});
+
+test("patiently() throws the last error where each was told at once, and tries no more after ten seconds", async () => {
+  const errors = Array.from({ length: 100 }, refusal);
+  const [...all] = errors;
+  const { clock, tries, seen, error } = patience(...all);
+  await clock.advance(10_000);
+  expect(tries.length).toBeGreaterThan(10);
+  expect(error()).toBe(errors[tries.length - 1]);
+  expect(seen).toHaveLength(tries.length - 1);
+  expect(clock.pending).toBe(0);
+});
+
+test("patiently() gives up what nobody answers at all after ten seconds, and at once what does not pass", async () => {
+  const silent = patience();
+  await silent.clock.advance(10_000);
+  expect((silent.error() as Error).message).toMatch(/did not answer within 10000 ms$/);
+  expect((silent.error() as Error).cause).toBeUndefined();
+  expect(silent.tries).toHaveLength(1);
+
+  const wrong = withCode("22P05");
+  const refused = patience(wrong);
+  await refused.outcome;
+  expect(refused.error()).toBe(wrong);
+  expect(refused.clock.pending).toBe(0);
 });
 
 const withCode = (code: unknown, errno?: unknown) => Object.assign(new Error("x"), { code, errno });

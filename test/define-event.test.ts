@@ -165,6 +165,23 @@ test.each([
   expect(() => defineEvent({ topic: topic as string })).toThrow(`Cannot define event: ${message}`);
 });
 
+test("defineEvent() and defineEvents() say what a definition has, and what to do with a bare schema", () => {
+  const schema = v.object({});
+  expect(() => defineEvent({ topic: "a.b", schema } as never)).toThrow(
+    'Cannot define event "a.b": there is no option "schema", only topic, data',
+  );
+  expect(() => defineEvents("a", { B: { dato: schema } } as never)).toThrow(
+    'Cannot define event "a.b": there is no option "dato", only topic, data',
+  );
+  expect(() => defineEvents("a", { B: schema } as never)).toThrow(
+    'Cannot define event "B": a definition must be an object, got a schema: wrap it: { data: schema }',
+  );
+  // As those of arktype are.
+  const callable = Object.assign(() => {}, schema);
+  expect(() => defineEvent(callable as never)).toThrow("got a schema: wrap it: { data: schema }");
+  expect(() => defineEvent(5 as never)).toThrow("Cannot define event: a definition must be an object, got 5");
+});
+
 test.each([
   ["a.#.b", 'pattern must have "*" only as a whole level, and "#" only as the last one, got "a.#.b"'],
   ["a*", 'pattern must have "*" only as a whole level'],

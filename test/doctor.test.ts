@@ -133,7 +133,13 @@ test("examine() finds nothing in an embedded database that is well", async () =>
 test("examine() tells of a schema that is missing, old or newer", async () => {
   expect(await examine(database, { schema: "nowhere" })).toMatchObject({
     worst: "error",
-    findings: [{ code: "not_migrated", figures: { schema: "nowhere" } }],
+    findings: [
+      {
+        code: "not_migrated",
+        advice: "Run `orchestratum migrate --schema nowhere`, or migrate() at the start of the application",
+        figures: { schema: "nowhere" },
+      },
+    ],
   });
   await expect(examine(database, { schema: "No" })).rejects.toThrow(TypeError);
   await migrateDown(database);

@@ -49,7 +49,8 @@ test("after a restore what was leased runs again, what has ended stays, and ever
     ],
   });
   ends.push(() => before.stop({ graceMs: 0 }));
-  before.startWorker({ leaseMs: 2_000 });
+  // Longer than the restore may take.
+  before.startWorker({ leaseMs: 8_000 });
 
   const done = await before.push(again("quick"));
   const failed = await before.push(fails());

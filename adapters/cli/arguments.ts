@@ -40,7 +40,8 @@ export const helpUsage = "  --help            prints this";
 /** @throws MisuseError for an option that there is not, with the nearest one that there is. */
 export function parseOptions<const O extends Options>(attempt: string, args: string[], options: O): Parsed<O> {
   try {
-    return parseArgs({ args, options, allowPositionals: true, strict: true }) as Parsed<O>;
+    const joined = joinNegatives(args, options);
+    return parseArgs({ args: joined, options, allowPositionals: true, strict: true }) as Parsed<O>;
   } catch (error) {
     const { code, message } = error as { code?: unknown; message: string };
     if (!String(code).startsWith("ERR_PARSE_ARGS_")) throw error;
@@ -54,6 +55,21 @@ export function parseOptions<const O extends Options>(attempt: string, args: str
     const hint = didYouMean(unknown.replace(/^-+/, ""), known, "--");
     throw new MisuseError(`${attempt}: there is no option "${unknown}"${hint}`);
   }
+}
+
+/**
+ * `--delay-ms -5` as `--delay-ms=-5`: what begins with a dash is no value to Node, which would not say what the option takes.
+ */
+function joinNegatives(args: readonly string[], options: Options): string[] {
+  const joined: string[] = [];
+  for (const [index, word] of args.entries()) {
+    const before = joined.at(-1);
+    if (before === "--") return [...joined, ...args.slice(index)];
+    const takes = before?.startsWith("--") && options[before.slice(2)]?.type === "string";
+    if (takes && /^-\d/.test(word)) joined[joined.length - 1] = `${before}=${word}`;
+    else joined.push(word);
+  }
+  return joined;
 }
 
 /** Runs a check of the library's: what it refuses was typed by somebody. */

@@ -13,6 +13,7 @@ import type { PushedLine, TailOptions } from "../client/client.ts";
 import { type CliDatabase, openDatabase } from "./database.ts";
 import { MisuseError } from "./misuse.ts";
 import { pushMany } from "./push-many.ts";
+import { reaching } from "./reaching.ts";
 import { createRemote } from "./remote.ts";
 import { requireSchema } from "./schema.ts";
 import { tailOf } from "./tail-of.ts";
@@ -37,6 +38,8 @@ export interface Reached
     | "pauseName"
     | "resumeName"
   > {
+  /** No route tells of them. */
+  readonly pausedNames?: Orchestrator["pausedNames"];
   push(command: Command, options: KeyOptions): Promise<{ readonly id: string }>;
   /** What came of each, in their order. What was pushed before it throws stays. */
   pushMany(commands: AsyncIterable<Command>, options: KeyOptions): AsyncIterable<PushedLine>;
@@ -105,12 +108,14 @@ export async function withDatabase<T>(
   requireExisting(values.database ?? process.env.DATABASE_URL);
   const database = await openDatabase(values.database);
   try {
-    const orchestrator = createOrchestrator({ database, schema });
-    try {
-      return await work({ orchestrator, database, schema });
-    } finally {
-      await orchestrator.stop();
-    }
+    return await reaching(database.place, async () => {
+      const orchestrator = createOrchestrator({ database, schema });
+      try {
+        return await work({ orchestrator, database, schema });
+      } finally {
+        await orchestrator.stop();
+      }
+    });
   } finally {
     await database.close();
   }

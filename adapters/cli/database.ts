@@ -5,6 +5,8 @@ import type { Driver } from "../../src/driver.ts";
 import { MisuseError } from "./misuse.ts";
 
 export interface CliDatabase extends Driver {
+  /** Of a server: where it is, and who said so, without a password. */
+  readonly place?: string;
   close(): Promise<void>;
 }
 
@@ -18,7 +20,7 @@ export async function openDatabase(given: string | undefined): Promise<CliDataba
   }
   if (/^postgres(ql)?:\/\//.test(target)) {
     const { postgresJs } = await load(() => import("../postgres-js.ts"), "postgres");
-    return postgresJs(target);
+    return serverAt(target, given === undefined ? "DATABASE_URL" : "--database", postgresJs);
   }
   if (/^(?!file:)\w+:\/\//.test(target)) {
     const shown = target.replace(/(:\/\/[^:/@]*):[^@]*@/, "$1:***@");
@@ -26,6 +28,24 @@ export async function openDatabase(given: string | undefined): Promise<CliDataba
   }
   const { pglite } = await load(() => import("../pglite.ts"), "@electric-sql/pglite");
   return await pglite(target);
+}
+
+type Open = typeof import("../postgres-js.ts").postgresJs;
+
+/** postgres.js takes what the URL leaves open from the environment, as libpq does, so it is asked where that is. */
+function serverAt(url: string, from: string, open: Open): CliDatabase {
+  try {
+    const database = open(url);
+    const { path, host, port, database: name } = database.sql.options;
+    const hosts = host.map((one, index) => `${one.includes(":") ? `[${one}]` : one}:${port[index] ?? port[0]}`);
+    return { ...database, place: `${path || hosts.join(",")}/${name} (from ${from})` };
+  } catch (error) {
+    if ((error as { code?: unknown }).code !== "ERR_INVALID_URL") throw error;
+    // Neither it nor the cause is shown: a URL that cannot be read has its password anywhere.
+    throw new MisuseError(
+      `Cannot open the database (from ${from}): it is no URL, such as postgres://user@localhost:5432/app`,
+    );
+  }
 }
 
 async function load<T>(module: () => Promise<T>, needs: string): Promise<T> {

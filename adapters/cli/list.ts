@@ -73,6 +73,11 @@ const columns: readonly Column<CommandSummary>[] = [
   { title: "status", value: ({ status }) => status, colour: ({ status }) => statusColour(status) },
   { title: "attempt", value: ({ attempt: number }) => number },
   { title: "left", value: ({ finishedAt, retriesLeft }) => (finishedAt ? undefined : retriesLeft) },
-  { title: "finished, or due", value: ({ finishedAt, dueAt }) => timeText(finishedAt ?? dueAt) },
+  { title: "finished, or due", value: (command) => timeText(wantedAt(command)) },
   { title: "error", value: ({ error }) => error && [error.code, error.message].filter(Boolean).join(": "), cut: true },
 ];
+
+/** Of what backs off or was put off, when it is tried next: that it was wanted before is history. */
+function wantedAt({ status, finishedAt, dueAt, availableAt }: CommandSummary): Date {
+  return finishedAt ?? (status === "scheduled" ? (availableAt ?? dueAt) : dueAt);
+}

@@ -9,6 +9,7 @@ import { type ExitCode, exitCode } from "./exit-code.ts";
 import { MisuseError } from "./misuse.ts";
 import { didYouMean } from "./nearest.ts";
 import { ownPackage } from "./own-package.ts";
+import { reasonOf } from "./reason.ts";
 import { print } from "./terminal.ts";
 
 const usage = `Usage: orchestratum <command> [options]
@@ -95,13 +96,10 @@ const isMisuse = (error: unknown): boolean =>
   (error instanceof HttpProblemError && error.type === "urn:orchestratum:problem:invalid");
 
 function messageOf(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
   if (error instanceof HttpProblemError && error.status === 401) {
     return `${error.message}: pass --token, or set ORCHESTRATUM_TOKEN`;
   }
-  // An error of the network may have nothing but a code (Node's AggregateError of refused connections).
-  const code = (error as { code?: unknown }).code;
-  return error.message || (typeof code === "string" ? code : error.name);
+  return reasonOf(error);
 }
 
 // A reader that has gone is told by each write.

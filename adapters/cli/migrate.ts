@@ -3,6 +3,7 @@ import { databaseOptions, parseOptions, refusePositionals } from "./arguments.ts
 import type { CliCommand } from "./commands.ts";
 import { openDatabase } from "./database.ts";
 import { showProgress } from "./progress-bar.ts";
+import { reaching } from "./reaching.ts";
 import { requireSchema } from "./schema.ts";
 
 const attempt = "Cannot migrate";
@@ -32,12 +33,15 @@ Examples:
     const schema = requireSchema(values.schema);
     const database = await openDatabase(values.database);
     try {
+      const { place } = database;
       if (values.down) {
-        const undone = await shown("Undoing", migrateDown(database, { schema }));
+        const undone = await reaching(place, () => shown("Undoing", migrateDown(database, { schema })));
         console.log(undone === undefined ? "Nothing to undo" : `Undone: ${undone}`);
         return;
       }
-      const { applied, functionsReplaced, newer } = await shown("Migrating", migrate(database, { schema }));
+      const { applied, functionsReplaced, newer } = await reaching(place, () =>
+        shown("Migrating", migrate(database, { schema })),
+      );
       for (const name of applied) console.log(`Applied: ${name}`);
       if (functionsReplaced) console.log("Functions replaced");
       if (newer) console.log("Nothing changed: a newer release has migrated this database");

@@ -4,14 +4,17 @@ import { statSync } from "node:fs";
 import { resolve } from "node:path";
 import process from "node:process";
 import { pathToFileURL } from "node:url";
-import { createOrchestrator, type Orchestrator } from "../../src/index.ts";
+import { createOrchestrator, type Handler, type Orchestrator } from "../../src/index.ts";
+import { requireQueue } from "../../src/limits.ts";
 import { handlersFrom } from "../handlers-from.ts";
 import { logObservations } from "../log-observations.ts";
 import type { RunWorkerOptions } from "../run-worker.ts";
-import { databaseOptions, databaseUsage } from "./arguments.ts";
+import { checked, databaseOptions, databaseUsage, readInteger } from "./arguments.ts";
 import type { DatabaseValues } from "./connection.ts";
 import { openDatabase } from "./database.ts";
+import { loadFailure } from "./load-failure.ts";
 import { MisuseError } from "./misuse.ts";
+import { reaching } from "./reaching.ts";
 import { requireSchema } from "./schema.ts";
 
 const ownOptions = {
@@ -62,15 +65,15 @@ export async function withModule(
     throw new MisuseError(`${attempt}: one module or folder is wanted, got ${positionals.length}`);
   }
   const options = {
-    ...(values.queues !== undefined && { queues: values.queues.split(",").map((queue) => queue.trim()) }),
-    ...numberOption(attempt, "concurrency", "concurrency", values.concurrency),
-    ...numberOption(attempt, "graceMs", "grace-ms", values["grace-ms"]),
+    ...(values.queues !== undefined && { queues: readQueues(attempt, values.queues) }),
+    ...numberOption(attempt, "concurrency", "concurrency", values.concurrency, 1, 100_000),
+    ...numberOption(attempt, "graceMs", "grace-ms", values["grace-ms"], 0, dayMs),
   };
   const schema = requireSchema(values.schema);
-  const module = isFolder(path) ? await handlersFrom(resolve(process.cwd(), path)) : await load(path);
-  const run = async (orchestrator: Orchestrator): Promise<void> => {
+  const module = await load(path);
+  const run = async (orchestrator: Orchestrator, place: string | undefined): Promise<void> => {
     logObservations(orchestrator, { level: values.verbose ? "debug" : "info" });
-    if (values.migrate) await orchestrator.migrate();
+    if (values.migrate) await reaching(place, () => orchestrator.migrate());
     await work({ orchestrator, exported: Array.isArray(module) ? {} : module, options });
   };
 
@@ -79,43 +82,52 @@ export async function withModule(
     if (values.database !== undefined || values.schema !== undefined) {
       throw new MisuseError(`${attempt}: the module's orchestrator has a database; leave out --database and --schema`);
     }
-    await run(own);
+    await run(own, "the address that the module gives");
     return;
   }
   const database = await openDatabase(values.database);
   try {
-    await run(createOrchestrator({ database, schema, handlers: module }));
+    await run(createOrchestrator({ database, schema, handlers: module }), database.place);
   } finally {
     await database.close();
   }
 }
 
-function numberOption(attempt: string, key: string, name: string, text: string | undefined): Record<string, number> {
-  if (text === undefined) return {};
-  if (!/^\d+$/.test(text))
-    throw new MisuseError(`${attempt} as --${name} must be a number: current value is "${text}"`);
-  return { [key]: Number(text) };
+/** The limits are those of the library, which would name its own option. */
+function numberOption(
+  attempt: string,
+  key: string,
+  name: string,
+  text: string | undefined,
+  min: number,
+  max: number,
+): Record<string, number> {
+  const value = readInteger(attempt, `--${name}`, text, min, max);
+  return value === undefined ? {} : { [key]: value };
+}
+
+const dayMs = 86_400_000;
+
+function readQueues(attempt: string, text: string): string[] {
+  const queues = text.split(",").map((queue) => queue.trim());
+  if (queues.includes("")) throw new MisuseError(`${attempt}: --queues has an empty name, got ${JSON.stringify(text)}`);
+  for (const queue of queues) checked(() => requireQueue(attempt, queue));
+  return queues;
 }
 
 const isFolder = (path: string): boolean =>
   statSync(resolve(process.cwd(), path), { throwIfNoEntry: false })?.isDirectory() === true;
 
-async function load(path: string): Promise<Record<string, unknown>> {
+async function load(path: string): Promise<Record<string, unknown> | Handler[]> {
   const file = resolve(process.cwd(), path);
   try {
-    return (await import(pathToFileURL(file).href)) as Record<string, unknown>;
+    return isFolder(path)
+      ? await handlersFrom(file)
+      : ((await import(pathToFileURL(file).href)) as Record<string, unknown>);
   } catch (error) {
-    const { code, message } = error as { code?: unknown; message?: unknown };
-    if (code === "ERR_UNKNOWN_FILE_EXTENSION" && /\.m?ts\b/.test(path)) {
-      throw new Error(
-        `Cannot load "${path}": this Node does not run TypeScript; use Node 22.18 or newer, or node --import tsx`,
-        { cause: error },
-      );
-    }
-    if (code === "ERR_MODULE_NOT_FOUND" && String(message).includes(file)) {
-      throw new MisuseError(`Cannot load "${path}": there is no such file`);
-    }
-    throw error;
+    // What is wrong with the folder itself is said already.
+    if (error instanceof TypeError && error.message.startsWith("Cannot take handlers from ")) throw error;
+    throw loadFailure(path, error);
   }
 }
 

@@ -1,8 +1,9 @@
 import { requireName, requireQueue } from "../../src/limits.ts";
 import { checked, connectionOptions, connectionUsage, parseOptions } from "./arguments.ts";
 import type { CliCommand } from "./commands.ts";
-import { type ConnectionValues, withConnection } from "./connection.ts";
+import { type ConnectionValues, type Reached, withConnection } from "./connection.ts";
 import { MisuseError } from "./misuse.ts";
+import { didYouMean } from "./nearest.ts";
 import { byUsage, operator } from "./operator.ts";
 import { print, printJson } from "./terminal.ts";
 
@@ -39,14 +40,35 @@ Examples:
 
   async run(args) {
     const { target, by, values } = readPause(attempt, args);
-    const changed = await withConnection(values, ({ orchestrator }) =>
-      "name" in target ? orchestrator.pauseName(target.name, { by }) : orchestrator.pauseQueue(target.queue, { by }),
-    );
+    const changed = await withConnection(values, async ({ orchestrator }) => {
+      if ("name" in target) return await orchestrator.pauseName(target.name, { by });
+      const paused = await orchestrator.pauseQueue(target.queue, { by });
+      await tellUnused(orchestrator, target.queue);
+      return paused;
+    });
     const what = told(target);
     const done = changed ? `Paused ${what}` : `${what[0]?.toUpperCase()}${what.slice(1)} was paused already`;
     await (values.json ? printJson({ ...target, paused: true, changed }) : print(done));
   },
 };
+
+/** A mistyped queue is paused like any other. Whoever may not ask for queues and workers is told nothing. */
+async function tellUnused(orchestrator: Reached, queue: string): Promise<void> {
+  try {
+    const served = (await orchestrator.workerList()).filter(({ status }) => status === "running");
+    const names = new Set(served.flatMap(({ queues }) => queues));
+    if (names.has(queue)) return;
+    for (const state of await orchestrator.queues({ hooks: true })) {
+      const lives = state.scheduled + state.pending + state.running > 0;
+      if (lives && state.queue === queue) return;
+      if (lives) names.add(state.queue);
+    }
+    const hint = didYouMean(queue, names) || ": is that its name?";
+    console.error(`No worker serves queue "${queue}", and nothing waits in it${hint}`);
+  } catch {
+    // It is paused, which is what was asked for.
+  }
+}
 
 type Target = { readonly queue: string } | { readonly name: string };
 

@@ -72,7 +72,7 @@ Examples:
           tickStore: exported.tickStore as CallStore | undefined,
         } satisfies RouterOptions),
       );
-      await runOn(await platformHere(), orchestrator, {
+      const running = runOn(await platformHere(), orchestrator, {
         ...loaded.options,
         worker: values["no-worker"] !== true,
         http: {
@@ -82,6 +82,9 @@ Examples:
           // Whoever has stopped reading does not end it.
           onListen: (address) => void process.stdout.write(`Listening at ${urlOf(address)}\n`),
         },
+      });
+      await running.catch((error: unknown) => {
+        throw listenFailure({ hostname, port }, error);
       });
     });
   },
@@ -112,8 +115,24 @@ const listOf = (text: string | undefined): string[] | undefined =>
     .map((one) => one.trim())
     .filter((one) => one !== "");
 
-const urlOf = ({ hostname, port }: { readonly hostname: string; readonly port: number }): string =>
-  `http://${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
+interface Address {
+  readonly hostname: string;
+  readonly port: number;
+}
+
+const hostOf = ({ hostname, port }: Address): string =>
+  `${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
+
+const urlOf = (address: Address): string => `http://${hostOf(address)}`;
+
+/** Of Node, Bun and Deno, in this order where they differ. */
+function listenFailure(address: Address, error: unknown): unknown {
+  const { code, name } = (error ?? {}) as { code?: unknown; name?: unknown };
+  if (code !== "EADDRINUSE" && name !== "AddrInUse") return error;
+  return new Error(`Cannot listen on ${hostOf(address)}: the port is in use; choose another with --port`, {
+    cause: error,
+  });
+}
 
 const packages = ["hono", "hono-openapi", "valibot", "@valibot/to-json-schema"];
 

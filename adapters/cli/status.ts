@@ -108,11 +108,15 @@ function described(command: CommandSnapshot): string {
         { title: "ended", value: ({ ended_at }) => timeText(new Date(ended_at)) },
         { title: "worker", value: ({ worker }) => worker, cut: true },
         { title: "code", value: ({ code }) => code, colour: () => "red" },
-        { title: "message", value: ({ message }) => plain(message), cut: process.stdout.isTTY },
+        { title: "message", value: messageOf, cut: process.stdout.isTTY },
       ]),
     );
   }
   return parts.join("\n\n");
 }
+
+/** A lease that was lost has none in what older releases wrote. */
+const messageOf = ({ message }: { readonly message?: string | undefined }): string | undefined =>
+  message === undefined ? undefined : plain(message);
 
 const jsonText = (value: unknown): string | undefined => (value === undefined ? undefined : JSON.stringify(value));

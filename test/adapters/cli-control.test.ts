@@ -126,6 +126,23 @@ test("status shows a command with its payload, and its exit code is how it ended
   expect(await run(["status", id, "--wait"])).toMatchObject({ code: 4, stdout: expect.stringMatching(/ failed: /) });
 });
 
+test("status shows a command that lost a lease before that had a message", async () => {
+  const { id } = await orchestrator.push(greet(undefined, { queue: "lost" }));
+  const at = new Date().toISOString();
+  const entry = { code: "lost", fence: 1, attempt: 1, worker: "gone", started_at: at, ended_at: at };
+  await database.sql`update orchestratum.command set trail = ${JSON.stringify([entry])}::text::jsonb where id = ${id}`;
+  expect(await run(["status", id])).toMatchObject({
+    ...{ code: 0, stderr: "", stdout: expect.stringMatching(/^ +1 +1 .* gone +lost$/m) },
+  });
+  for (const command of ["timeline", "explain", "list"]) {
+    const { code, stderr } = await run(
+      command === "list" ? [command, "--queue", "lost", "--from", "1h"] : [command, id],
+    );
+    expect({ command, code, stderr }).toEqual({ command, code: 0, stderr: "" });
+  }
+  await run(["cancel", id]);
+});
+
 test("timeline shows the leases of a command, and knows no other one", async () => {
   const { id } = await orchestrator.push(greet({ fail: true, secret }));
   await orchestrator.waitFor(id);
@@ -148,6 +165,16 @@ test("list goes from page to page by the cursor that it prints", async () => {
   expect((await json([...filter, "--from", "1h"])).commands).toHaveLength(3);
   expect((await run([...filter, "--to", "1h"])).stdout).toBe("No commands\n");
   expect(first.stdout.includes(secret)).toBe(false);
+});
+
+test("list shows when what backs off is tried next", async () => {
+  const { id } = await orchestrator.push(greet(undefined, { queue: "backing-off" }));
+  const { stdout: due } = await run(["list", "--queue", "backing-off", "--status", "pending"]);
+  expect(due).toContain(new Date().toISOString().slice(0, 10));
+  await database.sql`update orchestratum.command set available_at = '2100-01-02T03:04:05Z' where id = ${id}`;
+  const { stdout } = await run(["list", "--queue", "backing-off", "--status", "scheduled"]);
+  expect(stdout).toMatch(/ scheduled .* 2100-01-02 03:04:05Z$/m);
+  await run(["cancel", id]);
 });
 
 test("cancel takes ids, or a filter of which a dry run says how many it finds", async () => {
@@ -233,6 +260,31 @@ test("pause and resume take a name of commands, and queues shows it where some l
   await run(["cancel", id]);
 });
 
+test("queues shows paused names below, also where none of their commands lives", async () => {
+  await run(["pause", "--name", "slow", "--by", "Ada"]);
+  const { stdout } = await run(["queues"]);
+  expect(stdout).toMatch(/\n\nname +paused\nslow +since 20\S+ \S+Z by Ada\n$/);
+  expect(Array.isArray(await json(["queues"]))).toBe(true);
+  await run(["resume", "--name", "slow"]);
+  expect((await run(["queues"])).stdout).not.toContain("slow");
+});
+
+test("pause tells of a queue that nobody serves and in which nothing waits, and pauses it nevertheless", async () => {
+  expect(await run(["pause", "mial"])).toEqual({
+    code: 0,
+    stdout: "Paused queue mial\n",
+    stderr: 'No worker serves queue "mial", and nothing waits in it; did you mean "mail"?\n',
+  });
+  expect(await run(["pause", "nosuchqueue"])).toMatchObject({
+    stderr: 'No worker serves queue "nosuchqueue", and nothing waits in it: is that its name?\n',
+  });
+  expect(await run(["pause", "mail"])).toMatchObject({ code: 0, stderr: "" });
+  const { id } = await orchestrator.push(greet(undefined, { queue: "unserved", delayMs: 60_000 }));
+  expect(await run(["pause", "unserved"])).toMatchObject({ code: 0, stderr: "" });
+  for (const queue of ["mial", "nosuchqueue", "mail", "unserved"]) await run(["resume", queue]);
+  await run(["cancel", id]);
+});
+
 test("queues and stats count hook commands where they are asked for", async () => {
   const { id } = await json(["push", "greet", "{}", "--queue", "hooked", "--delay-ms", "3600000"]);
   await database.sql`update orchestratum.command set hook = 'failure' where id = ${id}`;
@@ -257,6 +309,8 @@ test.each([
   [["push", "greet", "{name}"], "input must be JSON"],
   [["push", "greet", '{"id": 12345678901234567890}'], "12345678901234567890, which would be rounded"],
   [["push", "greet", "{}", "--priority", "10"], '--priority must be an integer from 0 to 9, got "10"'],
+  [["push", "greet", "{}", "--delay-ms", "-5"], '--delay-ms must be an integer from 0 to 3155760000000, got "-5"'],
+  [["push", "greet", "--delay-ms", "-5", "{}"], "--delay-ms must be an integer from 0"],
   [["push", "greet", "{}", "--queue", "a b"], "queue must be free of white space"],
   [["push", "greet", "{}", "--run-at", "tomorrow"], "--run-at must be a time"],
   [["push", "greet", "{}", "--run-at", "1h", "--delay-ms", "1"], "both --delay-ms and --run-at"],

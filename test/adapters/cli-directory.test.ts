@@ -92,7 +92,7 @@ test("what init writes runs, and the command line works on its directory", async
   expect(statuses).toEqual(["pending", "succeeded"]);
   expect(await orchestratum(["cancel", pushed.stdout.trim(), ...data])).toMatchObject({ code: 0 });
   expect((await orchestratum(["queues", ...data])).stdout).toBe("No queues\n");
-});
+}, 180_000);
 
 test("a directory without a database is told of, and not filled", async () => {
   const { code, stderr } = await orchestratum(["list", "--database", "./dta"]);

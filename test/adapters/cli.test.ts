@@ -57,7 +57,18 @@ test.each([
   [["work", "none.mjs"], /^Cannot load "none.mjs": there is no such file\n/],
   [
     ["work", "a.mjs", "--concurrency", "many"],
-    /^Cannot work as --concurrency must be a number: current value is "many"\n/,
+    /^Cannot work: --concurrency must be an integer from 1 to 100000, got "many"\n/,
+  ],
+  [
+    ["work", "a.mjs", "--concurrency", "0"],
+    /^Cannot work: --concurrency must be an integer from 1 to 100000, got "0"\n/,
+  ],
+  [["work", "a.mjs", "--grace-ms", "-1"], /^Cannot work: --grace-ms must be an integer from 0 to 86400000, got "-1"\n/],
+  [["work", "a.mjs", "--queues", ","], /^Cannot work: --queues has an empty name, got ","\n/],
+  [["work", "a.mjs", "--queues", "a b"], /^Cannot work: queue must be free of white space/],
+  [
+    ["migrate", "--database", "postgres://ada:se cret@h:99999/x"],
+    /^Cannot open the database \(from --database\): it is no/,
   ],
 ])("orchestratum %j is misuse: exit code 2, the reason and the usage", async (args, reason) => {
   const { code, stdout, stderr } = await run(args);
@@ -90,10 +101,18 @@ test("orchestratum migrate takes a directory and another schema", async () => {
 });
 
 test("orchestratum migrate fails with exit code 1 and one line where there is no server", async () => {
-  const { code, stderr } = await run(["migrate", "--database", "postgres://127.0.0.1:1/none"]);
+  const nowhere = "127.0.0.1:1/none";
+  const url = `postgres://ada:secret@${nowhere}`;
+  const { code, stderr } = await run(["migrate", "--database", url]);
   expect(code).toBe(1);
-  expect(stderr).toMatch(/ECONNREFUSED.*\n$/);
-  expect(stderr).not.toContain("Usage");
+  expect(stderr).toBe(`Cannot reach the database at ${nowhere} (from --database): connect ECONNREFUSED 127.0.0.1:1\n`);
+  const reason = expect.stringContaining(`Cannot reach the database at ${nowhere} (from DATABASE_URL): connect ECONN`);
+  expect(await run(["list"], { env: { DATABASE_URL: url } })).toMatchObject({ code: 1, stderr: reason });
+  const own = await database();
+  const nobody = Object.assign(new URL(own.url), { username: "nouser", password: "secret" });
+  const refused = await run(["list", "--database", nobody.href]);
+  expect(refused.stderr).toMatch(/^Cannot reach the database at \S+ \(from --database\): .*nouser.*\n$/);
+  expect(refused.stderr).not.toContain("secret");
 });
 
 test("orchestratum sql prints all of what would be applied", async () => {
@@ -183,3 +202,58 @@ test("orchestratum work fails with exit code 1 where a module has no handlers", 
   expect(code).toBe(1);
   expect(stderr).toBe("Cannot register handlers: the module exports none, only one\n");
 });
+
+test("orchestratum work says which module cannot be loaded, why, and where", async () => {
+  mkdirSync(join(folder, "broken/mail"), { recursive: true });
+  const files = {
+    "imports.mjs": 'import "./gone.mjs";',
+    "throws.mjs": '\nconst key = undefined;\nthrow new Error("no MAIL_KEY");',
+    "throws-text.mjs": 'throw "no MAIL_KEY";',
+    "calls.mjs": 'import { read } from "./calls/read.mjs";\nread(undefined);',
+    "parses-not.mjs": "\nexport const x = ;",
+    "imports-unparsable.mjs": 'import { x } from "./parses-not.mjs";\nthrow new Error(x);',
+    "names-nothing.mjs": 'import { nothing } from "./throws.mjs";',
+    "broken/mail/send.mjs": 'import { x } from "../../parses-not.mjs";',
+  };
+  mkdirSync(join(folder, "calls"), { recursive: true });
+  writeFileSync(join(folder, "calls/read.mjs"), "export function read(value) {\n  return value.key;\n}\n");
+  for (const [name, text] of Object.entries(files)) writeFileSync(join(folder, name), `${text}\n`);
+  const work = async (path: string): Promise<string> => {
+    const { code, stderr } = await run(["work", path, "--database", "unused"]);
+    expect({ path, code }).toEqual({ path, code: 1 });
+    return stderr;
+  };
+  const here = await run(["work", "./gone.mjs", "--database", "unused"]);
+  expect(here).toMatchObject({
+    code: 2,
+    stderr: expect.stringContaining('Cannot load "./gone.mjs": there is no such'),
+  });
+  expect(await work("./imports.mjs")).toMatch(
+    /^Cannot load "\.\/imports\.mjs": Cannot find module '.*gone\.mjs' imported from .*imports\.mjs\n$/,
+  );
+  expect(await work("./throws.mjs")).toBe('Cannot load "./throws.mjs": no MAIL_KEY (throws.mjs:3)\n');
+  expect(await work("throws-text.mjs")).toBe('Cannot load "throws-text.mjs": no MAIL_KEY\n');
+  expect(await work("calls.mjs")).toMatch(/^Cannot load "calls\.mjs": Cannot read .* \(calls\/read\.mjs:2\)\n$/);
+  const unparsable = "Unexpected token ';' (node --check says where)\n";
+  expect(await work("parses-not.mjs")).toBe(`Cannot load "parses-not.mjs": ${unparsable}`);
+  expect(await work("imports-unparsable.mjs")).toBe(`Cannot load "imports-unparsable.mjs": ${unparsable}`);
+  expect(await work("./broken/")).toBe(`Cannot load "./broken/": ${unparsable}`);
+  expect(await work("names-nothing.mjs")).toMatch(/ named 'nothing' \(names-nothing\.mjs:1\)\n$/);
+});
+
+test.skipIf("typescript" in process.features)(
+  "orchestratum work of a folder with TypeScript says what would run it",
+  async () => {
+    mkdirSync(join(folder, "typed"));
+    writeFileSync(join(folder, "typed/greet.ts"), "export const one: number = 1;\n");
+    const way = "use Node 22.18 or newer, or node --import tsx\n";
+    for (const [path, which] of [
+      ["typed", " (typed/greet.ts)"],
+      ["./typed/greet.ts", ""],
+    ] as const) {
+      expect(await run(["work", path, "--database", "unused"])).toMatchObject({
+        ...{ code: 1, stderr: `Cannot load "${path}": this Node does not run TypeScript${which}; ${way}` },
+      });
+    }
+  },
+);

@@ -1,6 +1,7 @@
 import { Client, type CustomTypesConfig, Pool, type PoolClient } from "pg";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { nodePostgres } from "../../adapters/node-postgres.ts";
+import { isPassing } from "../../src/database.ts";
 import { createDatabase, type Database } from "../database.ts";
 import { startPostgres } from "../postgres.ts";
 
@@ -218,10 +219,15 @@ test("nodePostgres() opens a pool for a URL, and closing ends it", async () => {
   await vi.waitFor(async () => {
     expect(await database.sql`select from pg_stat_activity where application_name = 'opened'`).toHaveLength(0);
   });
-  await expect(own.query("select 1", [])).rejects.toThrow("end on the pool");
+  const ended = await own.query("select 1", []).catch((error: unknown) => error);
+  expect((ended as Error).message).toBe("Cannot run a statement: its pool was ended");
+  expect(isPassing(ended)).toBe(false);
+  expect(isPassing((ended as Error).cause)).toBe(true);
 });
 
 test("nodePostgres() refuses what is no pool and no client", () => {
   expect(() => nodePostgres({} as never)).toThrow(TypeError);
-  expect(() => nodePostgres(undefined as never)).toThrow(TypeError);
+  expect(() => nodePostgres(undefined as never)).toThrow(
+    "Cannot use this as a database of pg: it must be a URL, a pool or a client, got undefined",
+  );
 });

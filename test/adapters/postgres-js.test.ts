@@ -2,6 +2,7 @@ import { type AddressInfo, connect, createServer } from "node:net";
 import postgres from "postgres";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { postgresJs } from "../../adapters/postgres-js.ts";
+import { isPassing } from "../../src/database.ts";
 import { createDatabase, type Database } from "../database.ts";
 import { halfOpenProxy } from "../half-open.ts";
 import { startPostgres } from "../postgres.ts";
@@ -318,7 +319,10 @@ test("postgresJs() opens a pool for a URL, and closing ends it", async () => {
   await vi.waitFor(async () => {
     expect(await database.sql`select from pg_stat_activity where application_name = 'opened'`).toHaveLength(0);
   });
-  await expect(pool.query("select 1", [])).rejects.toMatchObject({ code: "CONNECTION_ENDED" });
+  const ended = await pool.query("select 1", []).catch((error: unknown) => error);
+  expect(ended).toMatchObject({ code: "CONNECTION_ENDED", message: "Cannot run a statement: its pool was ended" });
+  expect(isPassing(ended)).toBe(false);
+  expect(isPassing((ended as Error).cause)).toBe(true);
 });
 
 test("postgresJs() opens a pool that gives out connections of its own, also those that are not open yet", async () => {
@@ -341,5 +345,7 @@ test("postgresJs() opens a pool that gives out connections of its own, also thos
 
 test("postgresJs() refuses what is no client of postgres.js", () => {
   expect(() => postgresJs({} as never)).toThrow(TypeError);
-  expect(() => postgresJs(undefined as never)).toThrow(TypeError);
+  expect(() => postgresJs(undefined as never)).toThrow(
+    "Cannot use this as a postgres.js database: it must be a URL, a pool, a connection or a transaction, got undefined",
+  );
 });
