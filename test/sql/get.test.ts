@@ -31,7 +31,17 @@ test("get() answers everything about a command that runs", async () => {
     output: null,
     progress: "[1]",
     metadata: '{"b":2}',
-    trail: [{ code: "lost", fence: 1, attempt: 1, worker: "w1", started_at: jsonTime(0), ended_at: jsonTime(10) }],
+    trail: [
+      {
+        code: "lost",
+        message: "Its lease ended without a word",
+        fence: 1,
+        attempt: 1,
+        worker: "w1",
+        started_at: jsonTime(0),
+        ended_at: jsonTime(10),
+      },
+    ],
     fence: 2,
     attempt: 2,
     max_attempts: 3,
