@@ -90,12 +90,13 @@ describe("half-open connections", () => {
     // Its own push has the longest deadline: with a lease of 6 s the claim has 3 s.
     worker.orchestrator.wake(worker.orchestrator.workers[0]?.queues ?? []);
     const { id } = await other.push(worker.job(2));
-    expect(await other.waitFor(id, { timeoutMs: 50_000 })).toMatchObject({ status: "succeeded" });
+    // Each of them takes a deadline and a pause, one after the other.
+    expect(await other.waitFor(id, { timeoutMs: 120_000 })).toMatchObject({ status: "succeeded" });
     expect(observations.map(({ type }) => type)).toContain("database_unresponsive");
     await other.stop();
     await worker.stop();
     await driver.close();
-  });
+  }, 180_000);
 });
 
 describe("TLS and SCRAM", () => {
