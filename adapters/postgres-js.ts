@@ -142,8 +142,10 @@ function poolDriver(
       const { signal } = given ?? {};
       const used = current;
       const statement = queryable.query<Row>(text, params, given).catch((error: unknown) => {
-        // One that was left has been ended here, and the next attempt goes to its stand-in.
-        throw used === current && isEnded(error) ? new PoolEndedError(error) : error;
+        // One that was left has been ended here, and the next attempt goes to its stand-in. Where the caller has called
+        // `end()`, there is no way back: a mistake, as a TypeError is, and no use to try again.
+        if (used !== current || !isEnded(error)) throw error;
+        throw new TypeError("Cannot run a statement: its pool was ended", { cause: error });
       });
       if (signal === undefined) return await statement;
       let timer: ReturnType<typeof setTimeout> | undefined;
@@ -237,16 +239,7 @@ class ConnectionLostError extends Error {
   }
 }
 
-/** `sql.end()` was called, for which there is no way back: a mistake, as a TypeError is, and no use to try again. */
-class PoolEndedError extends TypeError {
-  readonly code = "CONNECTION_ENDED";
-
-  constructor(cause: unknown) {
-    super("Cannot run a statement: its pool was ended", { cause });
-  }
-}
-
-/** Of a pool postgres.js says this for nothing else. */
+/** Of a pool postgres.js says this for nothing else than `end()`. */
 const isEnded = (error: unknown): boolean => (error as { code?: unknown } | null)?.code === "CONNECTION_ENDED";
 
 const isNullSocket = (error: unknown): boolean => error instanceof TypeError && /\bnull\b/.test(error.message);

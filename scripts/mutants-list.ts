@@ -233,6 +233,13 @@ export const mutants: readonly Mutant[] = [
     test: [worker, "claim whose reply is lost"],
   },
   {
+    rule: "a loop that waits for a silent connection as long as anybody",
+    file: "src/worker.ts",
+    from: "const soon: RunOptions = { deadlineMs: leaseMs / 2 };",
+    to: "const soon: RunOptions = {};",
+    test: [worker, "that is not answered when"],
+  },
+  {
     rule: "a repeated outcome taken for a lost lease",
     file: "src/finish.ts",
     from: 'if (result === "repeated") {',

@@ -48,6 +48,10 @@ export const maxRetries: number = 32_766;
 export const maxPriority: number = 9;
 /** Longest timeout of an attempt, in ms (24.8 days): an `int` in the database, and the longest JavaScript timer. */
 export const maxTimeoutMs: number = 2_147_483_647;
+/** Longest lease, poll interval and grace, in ms. */
+export const dayMs: number = 24 * 60 * 60 * 1000;
+/** Most handlers that one worker runs at once. */
+export const maxConcurrency: number = 100_000;
 /** Longest delay, in ms: a hundred years. */
 export const maxDelayMs: number = 100 * 365.25 * 24 * 60 * 60 * 1000;
 /** Latest time that a command may be due: the database refuses later ones, which four digits of a year cannot say. */

@@ -127,15 +127,16 @@ const maxUnknown = 1_000;
  * How grave each observation is, for one writer. A name and version that no handler here knows is a warning once a
  * minute: a deployment may leave thousands of them for a while, each of which is put off again and again.
  */
-export function createLevels(now: () => number = systemClock.now): (observation: Observation) => LogLevel {
+export function createLevels(): (observation: Observation) => LogLevel {
   const saidAt = new Map<string, number>();
   return (observation) => {
     if (observation.type !== "command_unknown") return levelOf(observation);
     const key = `${observation.version} ${observation.name}`;
     const at = saidAt.get(key);
-    if (at !== undefined && now() - at < minuteMs) return "debug";
+    const now = systemClock.now();
+    if (at !== undefined && now - at < minuteMs) return "debug";
     if (saidAt.size >= maxUnknown) saidAt.clear();
-    saidAt.set(key, now());
+    saidAt.set(key, now);
     return levelOf(observation);
   };
 }

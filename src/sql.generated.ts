@@ -672,11 +672,7 @@ begin
         priority = coalesce(wanted_priority, c.priority),
         available_at = placed.available_at,
         losses = c.losses + (c.leased_by is not null)::int,
-        trail = case
-          when c.leased_by is null then c.trail
-          else orchestratum.trail_add(c.trail, jsonb_build_object(
-            'code', 'lost', 'message', 'Its lease ended without a word', 'fence', c.fence, 'attempt', c.attempt, 'worker', c.leased_by, 'started_at', c.started_at, 'ended_at', at))
-        end,
+        trail = orchestratum.trail_lost(c, at),
         leased_by = null
     from placed
     where c.ctid = placed.row
@@ -937,12 +933,7 @@ begin
     set cancel_requested_at = coalesce(c.cancel_requested_at, at),
         fence = c.fence + locked.free::int,
         losses = c.losses + (locked.free and c.leased_by is not null)::int,
-        trail = case
-          when locked.free and c.leased_by is not null
-          then orchestratum.trail_add(c.trail, jsonb_build_object(
-            'code', 'lost', 'message', 'Its lease ended without a word', 'fence', c.fence, 'attempt', c.attempt, 'worker', c.leased_by, 'started_at', c.started_at, 'ended_at', at))
-          else c.trail
-        end,
+        trail = case when locked.free then orchestratum.trail_lost(c, at) else c.trail end,
         leased_by = case when locked.free then 'cancel' else c.leased_by end
     from locked
     where c.ctid = locked.row
@@ -1097,12 +1088,7 @@ begin
         fence = c.fence + 1,
         attempt = c.attempt + 1,
         losses = c.losses + (c.leased_by is not null)::int,
-        trail = case
-          when c.leased_by is null then c.trail
-          else orchestratum.trail_add(c.trail, jsonb_build_object(
-            'code', 'lost', 'message', 'Its lease ended without a word', 'fence', c.fence, 'attempt', c.attempt, 'worker', c.leased_by, 'started_at', c.started_at,
-            'ended_at', claim.at))
-        end,
+        trail = orchestratum.trail_lost(c, claim.at),
         leased_by = claim.worker,
         started_at = claim.at
     where c.ctid = any (array(select fits.row from fits))
@@ -3576,6 +3562,20 @@ as $f$
   select case when jsonb_array_length(trail) >= 100 then (trail - 1) || entry else coalesce(trail, '[]') || entry end
 $f$;
 ` },
+  { name: "trail_lost", text: `-- The trail of a command whose lease ended without a word: with one more entry, of that attempt, where it had one.
+create function orchestratum.trail_lost(command orchestratum.command, ended_at timestamptz)
+returns jsonb
+language sql stable
+as $f$
+  select
+    case
+      when command.leased_by is null then command.trail
+      else orchestratum.trail_add(command.trail, jsonb_build_object(
+        'code', 'lost', 'message', 'Its lease ended without a word', 'fence', command.fence, 'attempt', command.attempt,
+        'worker', command.leased_by, 'started_at', command.started_at, 'ended_at', ended_at))
+    end
+$f$;
+` },
   { name: "tree", text: `-- The whole chain that a command belongs to: from the oldest ancestor that is still there, all descendants, max_count of them at most.
 -- Summaries, and in each row the first one's id as \`root\`. Nothing where the command is not there.
 -- Parents that SQL has tied to a ring end it: upwards no command comes twice, and downwards none is looked at again.
@@ -3713,7 +3713,7 @@ end $f$;
 ];
 
 /** SHA-256 of all function texts. */
-export const functionsHash: string = "eff4a3839915f5e42b5508e9ee3869b4d9f7f8a998cc6d12066c7738c8cfcff4";
+export const functionsHash: string = "af3b896b9854e85ae567eab020ab18ec01e6a782178ae7b5659d71142d978863";
 
 export const beforeMigrations: string = `-- What every migration script begins with. The lock lasts until the transaction ends, whatever becomes of it, and so is
 -- safe behind a transaction pooler: of many processes that start at once one goes on, and the others find its work done.

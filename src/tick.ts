@@ -7,7 +7,7 @@
 import type { Clock } from "./clock.ts";
 import type { Database } from "./database.ts";
 import type { Hints } from "./hints.ts";
-import { type Keys, requireInteger, requireKeys, requireMs, requireQueues } from "./limits.ts";
+import { type Keys, maxConcurrency, requireInteger, requireKeys, requireMs, requireQueues } from "./limits.ts";
 import type { Observer } from "./observation.ts";
 import type { Budget, OwnWorker, WorkerCounts } from "./worker.ts";
 import type { WorkerOptions } from "./worker-options.ts";
@@ -101,7 +101,7 @@ export function createTicking({ database, clock, hints, report, startWorker }: T
     const { concurrency = Math.min(100, maxCommands), latestMs = maxMs + abortGraceMs + flushMs } = options;
     requireInteger(attempt, "maxCommands", maxCommands, 1, 100_000);
     requireInteger(attempt, "maxMs", maxMs, 100, 3_600_000);
-    requireInteger(attempt, "concurrency", concurrency, 1, 100_000);
+    requireInteger(attempt, "concurrency", concurrency, 1, maxConcurrency);
     requireMs(attempt, "abortGraceMs", abortGraceMs, 60_000);
     requireQueues(attempt, queues);
 

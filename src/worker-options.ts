@@ -1,5 +1,14 @@
 /** The options of a worker, their defaults and their limits. */
-import { type Keys, requireInteger, requireKeys, requireMs, requireQueues, requireStoredText } from "./limits.ts";
+import {
+  dayMs,
+  type Keys,
+  maxConcurrency,
+  requireInteger,
+  requireKeys,
+  requireMs,
+  requireQueues,
+  requireStoredText,
+} from "./limits.ts";
 
 export interface WorkerOptions {
   /** Queues to serve. The queue named after the orchestrator's instance is served too. @default ["default"] */
@@ -63,7 +72,6 @@ export type ResolvedWorkerOptions = Required<Omit<WorkerOptions, "notFoundAfterM
   readonly host: string | undefined;
 };
 
-const dayMs = 24 * 60 * 60 * 1000;
 const maxLabelLength = 200;
 
 /** What this is, by what every runtime says of itself; undefined where it says nothing. */
@@ -104,7 +112,7 @@ export function resolveWorkerOptions(
   requireQueues(attempt, queues);
   const served = [...new Set(instance === undefined ? queues : [...queues, instance])];
   if (served.length === 0) throw new RangeError(`${attempt}: queues must name at least one queue`);
-  requireInteger(attempt, "concurrency", concurrency, 1, 100_000);
+  requireInteger(attempt, "concurrency", concurrency, 1, maxConcurrency);
   requireInteger(attempt, "maxClaim", maxClaim, 1, 1_000);
   requireInteger(attempt, "leaseMs", leaseMs, 1_000, dayMs);
   requireInteger(attempt, "pollIntervalMs", pollIntervalMs, 10, dayMs);

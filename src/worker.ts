@@ -8,13 +8,20 @@
  */
 import { createBackground } from "./background.ts";
 import type { Clock } from "./clock.ts";
-import { type Database, DatabaseUnresponsiveError, isPassing, ownDatabase, repeatDelayMs } from "./database.ts";
+import {
+  type Database,
+  DatabaseUnresponsiveError,
+  isPassing,
+  ownDatabase,
+  type RunOptions,
+  repeatDelayMs,
+} from "./database.ts";
 import { createDuties, type Duties, type Rescan } from "./duties.ts";
 import { decidedEnding } from "./ending.ts";
 import type { Handler } from "./handler.ts";
 import { everyQueue, type HintReceiver, type Hints } from "./hints.ts";
 import { type ClaimedRow, observed } from "./lease.ts";
-import { type Keys, maxBatchBytes, requireKeys, requireMs } from "./limits.ts";
+import { dayMs, type Keys, maxBatchBytes, requireKeys, requireMs } from "./limits.ts";
 import { createMarks, formatMicros, parseMicros } from "./marks.ts";
 import type { Observers } from "./observation.ts";
 import { createPresence } from "./presence.ts";
@@ -125,7 +132,6 @@ const minStatisticsLagMs = 60_000;
 /** Together five seconds: what is under way may end by itself, and is then given up, which takes no time but a driver's. */
 const flushMs = 4_500;
 const abortMs = 500;
-const dayMs = 24 * 60 * 60 * 1000;
 
 const stopKeys: Keys<StopOptions> = { graceMs: true };
 
@@ -148,6 +154,8 @@ export function createWorker(
   const database = ownDatabase(surroundings.database, clock);
   const settings = resolveWorkerOptions(options, instance);
   const { queues, concurrency, maxClaim, leaseMs } = settings;
+  /** For what the loop waits for: over a connection that has fallen silent it must not wait for long. */
+  const soon: RunOptions = { deadlineMs: leaseMs / 2 };
   const id = `${instance ?? (budget ? "tick" : "worker")}-${uuidv7()}`;
   const marks = createMarks(queues);
   const wakeup = createWakeup(clock);
@@ -259,7 +267,7 @@ export function createWorker(
       // After the clock of the claim: with one of its own, what falls due between the two is overslept.
       const since = formatMicros(sinceMicros);
       const params = [JSON.stringify(marks.open), since];
-      const [next] = await database.run<{ available_at: string | null }>("nextDue", params);
+      const [next] = await database.run<{ available_at: string | null }>("nextDue", params, soon);
       if (next?.available_at) dueAt = localTime(parseMicros(next.available_at));
     } catch (error) {
       report({ type: "database_trouble", operation: "nextDue", error, attempt: 1 });
@@ -316,7 +324,7 @@ export function createWorker(
     if (askedAt - pausesReadAt < settings.pollIntervalMs) return;
     pausesReadAt = askedAt;
     try {
-      const rows = await database.run<{ queue: string | null; name: string | null }>("listPauses", []);
+      const rows = await database.run<{ queue: string | null; name: string | null }>("listPauses", [], soon);
       pausedNames = new Set(rows.flatMap(({ name }) => name ?? []));
       const pausedQueues = new Set(rows.flatMap(({ queue }) => queue ?? []));
       for (const queue of marks.pause(pausedQueues)) duties?.worked(queue);
@@ -550,7 +558,7 @@ export function createWorker(
       const rows = await database.run<ClaimedRow | EndRow>(
         "claim",
         [id, plan.json, room, maxBatchBytes, leaseMs, settings.maxLosses],
-        { deadlineMs: leaseMs / 2 },
+        soon,
       );
       if (clock.now() >= until) {
         throw new DatabaseUnresponsiveError(
@@ -592,7 +600,7 @@ export function createWorker(
     const known = [...runner.leases].map(({ row }) => ({ id: row.id, fence: row.fence }));
     const lanes = queues.flatMap((queue) => Array.from({ length: 10 }, (_, priority) => ({ queue, priority })));
     const params = [id, JSON.stringify(lanes), JSON.stringify(known), leaseMs];
-    const [given] = await database.run<{ count: number }>("giveBack", params);
+    const [given] = await database.run<{ count: number }>("giveBack", params, soon);
     if (!given || given.count === 0) return;
     report({ type: "leases_given_back", worker: id, count: given.count });
     hints.wake(queues);
@@ -692,7 +700,7 @@ export function createWorker(
     const asked = new Map(rows.map((row) => [keyOf(row), { queue: row.queue, name: row.name, version: row.version }]));
     let known = new Map<string, KnownRow>();
     try {
-      const found = await database.run<KnownRow>("knownHandlers", [JSON.stringify([...asked.values()])]);
+      const found = await database.run<KnownRow>("knownHandlers", [JSON.stringify([...asked.values()])], soon);
       known = new Map(found.map((row) => [keyOf(row), row]));
     } catch (error) {
       report({ type: "database_trouble", operation: "knownHandlers", error, attempt: 1 });

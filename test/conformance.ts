@@ -145,6 +145,31 @@ export class Scene implements AsyncDisposable {
   }
 }
 
+/**
+ * The ground's driver, and `heard`, which resolves when somebody who works through it knows that the scene's queue is
+ * paused: a claim that was under way may still take what is pushed before.
+ */
+export function hearingOfPause({ ground: { driver }, queue }: Scene): {
+  readonly database: Driver;
+  readonly heard: () => Promise<void>;
+} {
+  const known = signal();
+  const { listen } = driver;
+  const database: Driver = {
+    name: driver.name,
+    script: (text) => driver.script(text),
+    ...(listen ? { listen: listen.bind(driver) } : {}),
+    async query<Row>(...statement: Parameters<Driver["query"]>) {
+      const rows = await driver.query<Row>(...statement);
+      const [text] = statement;
+      const isLook = text.includes("paused_queue") && text.includes("paused_name") && !text.includes("paused_names");
+      if (isLook && JSON.stringify(rows).includes(`"${queue}"`)) known.give();
+      return rows;
+    },
+  };
+  return { database, heard: () => known.got() };
+}
+
 export const limited = { timeoutMs: 20_000 };
 
 export function succeeded<O>(outcome: CommandOutcome<O>): O {

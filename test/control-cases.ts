@@ -4,6 +4,7 @@ import { createOrchestrator, type Driver, defineCommand } from "../src/index.ts"
 import {
   type Case,
   eventually,
+  hearingOfPause,
   limited,
   minute,
   rejection,
@@ -353,22 +354,8 @@ export const controlCases: readonly Case[] = [
     const work = defineCommand(scene.define({ name: "work", input: v.number() }));
     const started = signal();
     const go = signal();
-    const known = signal();
     const ran: number[] = [];
-    const { driver } = scene.ground;
-    const { listen } = driver;
-    const database: Driver = {
-      name: driver.name,
-      script: (text) => driver.script(text),
-      ...(listen ? { listen: listen.bind(driver) } : {}),
-      async query<Row>(...statement: Parameters<Driver["query"]>) {
-        const rows = await driver.query<Row>(...statement);
-        const [text] = statement;
-        const isLook = text.includes("paused_queue") && text.includes("paused_name") && !text.includes("paused_names");
-        if (isLook && JSON.stringify(rows).includes(`"${scene.queue}"`)) known.give();
-        return rows;
-      },
-    };
+    const { database, heard } = hearingOfPause(scene);
     await using orchestrator = createOrchestrator({
       database,
       handlers: [
@@ -386,8 +373,7 @@ export const controlCases: readonly Case[] = [
     const first = await push(work(1));
     await started.got();
     same(await pauseQueue(scene.queue, { by: "ada" }), true, "the first pause");
-    // A claim that was under way may still take what is pushed before its worker has asked.
-    await known.got();
+    await heard();
     same(await pauseQueue(scene.queue), false, "the second");
     const second = await push(work(2));
     await settled(scene, () => ran.length, 0);

@@ -7,7 +7,18 @@ import {
   type FleetWorker,
   type Orchestrator,
 } from "../src/index.ts";
-import { type Case, eventually, limited, minute, type Scene, same, scenario, signal, truth } from "./conformance.ts";
+import {
+  type Case,
+  eventually,
+  hearingOfPause,
+  limited,
+  minute,
+  type Scene,
+  same,
+  scenario,
+  signal,
+  truth,
+} from "./conformance.ts";
 
 async function listed(orchestrator: Orchestrator, id: string): Promise<FleetWorker | undefined> {
   return (await orchestrator.workerList()).find((worker) => worker.id === id);
@@ -35,8 +46,9 @@ export const fleetCases: readonly Case[] = [
     async (scene) => {
       const [begun, release] = [signal(), signal()];
       const job = defineCommand(scene.define({ name: "job", retries: 0 }));
+      const { database, heard } = hearingOfPause(scene);
       const orchestrator = createOrchestrator({
-        database: scene.ground.driver,
+        database,
         instance: `i${scene.queue}`,
         handlers: [
           job.handle(async ({ input }) => {
@@ -56,6 +68,7 @@ export const fleetCases: readonly Case[] = [
       await orchestrator.push(job("later", { delayMs: minute }));
       await begun.got();
       await orchestrator.pauseQueue(scene.queue);
+      await heard();
       await orchestrator.push(job("waits"));
       await fold(scene);
 

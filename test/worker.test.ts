@@ -104,6 +104,23 @@ test("a claim whose reply is lost is handed back, and its attempt was not used u
   expect(seen("leases_given_back")).toMatchObject([{ count: 1 }]);
 });
 
+test.each([
+  ["what is due next", calls("next_due")],
+  ["what is paused", /\bpaused_queue p\b[^;]*\bpaused_name\b/],
+  ["what may have been leased", calls("give_back")],
+] as const)(
+  "a worker that is not answered when it asks %s is not kept from claiming for longer than from a claim",
+  async (_, pattern) => {
+    const silent = holdReply(pattern);
+    const { orchestrator } = orchestrate([job.handle(({ input }) => input)], loseReply(calls("claim")), silent);
+    await working(orchestrator, { leaseMs: 2_000 });
+    await silent.arrived;
+    const { id } = await orchestrator.push(job(1));
+    expect(await orchestrator.waitFor(id, limited)).toMatchObject({ status: "succeeded" });
+    silent.release();
+  },
+);
+
 test("a claim that commits after it seemed to have failed, and after others looked, is handed back, too", async () => {
   const late = runLate(calls("claim"));
   // The first is not sent at all, for now.

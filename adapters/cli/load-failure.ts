@@ -24,9 +24,10 @@ export function loadFailure(path: string, error: unknown): Error {
   if (code === "ERR_MODULE_NOT_FOUND" && !existsSync(target) && reason.includes(target)) {
     return new MisuseError(`${cannot}there is no such file`);
   }
-  const [, typescript] = /^Unknown file extension "\.[mc]?ts"(?: for (.*))?/.exec(reason) ?? [];
-  if (code === "ERR_UNKNOWN_FILE_EXTENSION" && /"\.[mc]?ts"/.test(reason)) {
-    const which = typescript === undefined || typescript === target ? "" : ` (${shown(typescript)})`;
+  const typescript = /^Unknown file extension "\.[mc]?ts"(?: for (.*))?/.exec(reason);
+  if (typescript !== null) {
+    const [, file = target] = typescript;
+    const which = file === target ? "" : ` (${shown(file)})`;
     return new Error(
       `${cannot}this Node does not run TypeScript${which}; use Node 22.18 or newer, or node --import tsx`,
       { cause: error },
@@ -66,7 +67,7 @@ function placesOf(stack: string): Place[] {
   });
 }
 
-const isFolder = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
+export const isFolder = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
 
 /** From here, where it is below. */
 function shown(file: string): string {

@@ -1,18 +1,17 @@
 /** The module that `work` and `serve` run: it has an orchestrator, or handlers that one is made of. */
 
-import { statSync } from "node:fs";
 import { resolve } from "node:path";
 import process from "node:process";
 import { pathToFileURL } from "node:url";
 import { createOrchestrator, type Handler, type Orchestrator } from "../../src/index.ts";
-import { requireQueue } from "../../src/limits.ts";
+import { dayMs, maxConcurrency, requireQueue } from "../../src/limits.ts";
 import { handlersFrom } from "../handlers-from.ts";
 import { logObservations } from "../log-observations.ts";
 import type { RunWorkerOptions } from "../run-worker.ts";
 import { checked, databaseOptions, databaseUsage, readInteger } from "./arguments.ts";
 import type { DatabaseValues } from "./connection.ts";
 import { openDatabase } from "./database.ts";
-import { loadFailure } from "./load-failure.ts";
+import { isFolder, loadFailure } from "./load-failure.ts";
 import { MisuseError } from "./misuse.ts";
 import { reaching } from "./reaching.ts";
 import { requireSchema } from "./schema.ts";
@@ -66,7 +65,7 @@ export async function withModule(
   }
   const options = {
     ...(values.queues !== undefined && { queues: readQueues(attempt, values.queues) }),
-    ...numberOption(attempt, "concurrency", "concurrency", values.concurrency, 1, 100_000),
+    ...numberOption(attempt, "concurrency", "concurrency", values.concurrency, 1, maxConcurrency),
     ...numberOption(attempt, "graceMs", "grace-ms", values["grace-ms"], 0, dayMs),
   };
   const schema = requireSchema(values.schema);
@@ -93,7 +92,7 @@ export async function withModule(
   }
 }
 
-/** The limits are those of the library, which would name its own option. */
+/** The library would name its own option. */
 function numberOption(
   attempt: string,
   key: string,
@@ -106,8 +105,6 @@ function numberOption(
   return value === undefined ? {} : { [key]: value };
 }
 
-const dayMs = 86_400_000;
-
 function readQueues(attempt: string, text: string): string[] {
   const queues = text.split(",").map((queue) => queue.trim());
   if (queues.includes("")) throw new MisuseError(`${attempt}: --queues has an empty name, got ${JSON.stringify(text)}`);
@@ -115,13 +112,10 @@ function readQueues(attempt: string, text: string): string[] {
   return queues;
 }
 
-const isFolder = (path: string): boolean =>
-  statSync(resolve(process.cwd(), path), { throwIfNoEntry: false })?.isDirectory() === true;
-
 async function load(path: string): Promise<Record<string, unknown> | Handler[]> {
   const file = resolve(process.cwd(), path);
   try {
-    return isFolder(path)
+    return isFolder(file)
       ? await handlersFrom(file)
       : ((await import(pathToFileURL(file).href)) as Record<string, unknown>);
   } catch (error) {

@@ -54,11 +54,7 @@ begin
         priority = coalesce(wanted_priority, c.priority),
         available_at = placed.available_at,
         losses = c.losses + (c.leased_by is not null)::int,
-        trail = case
-          when c.leased_by is null then c.trail
-          else orchestratum.trail_add(c.trail, jsonb_build_object(
-            'code', 'lost', 'message', 'Its lease ended without a word', 'fence', c.fence, 'attempt', c.attempt, 'worker', c.leased_by, 'started_at', c.started_at, 'ended_at', at))
-        end,
+        trail = orchestratum.trail_lost(c, at),
         leased_by = null
     from placed
     where c.ctid = placed.row

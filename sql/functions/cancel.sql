@@ -32,12 +32,7 @@ begin
     set cancel_requested_at = coalesce(c.cancel_requested_at, at),
         fence = c.fence + locked.free::int,
         losses = c.losses + (locked.free and c.leased_by is not null)::int,
-        trail = case
-          when locked.free and c.leased_by is not null
-          then orchestratum.trail_add(c.trail, jsonb_build_object(
-            'code', 'lost', 'message', 'Its lease ended without a word', 'fence', c.fence, 'attempt', c.attempt, 'worker', c.leased_by, 'started_at', c.started_at, 'ended_at', at))
-          else c.trail
-        end,
+        trail = case when locked.free then orchestratum.trail_lost(c, at) else c.trail end,
         leased_by = case when locked.free then 'cancel' else c.leased_by end
     from locked
     where c.ctid = locked.row

@@ -75,12 +75,7 @@ begin
         fence = c.fence + 1,
         attempt = c.attempt + 1,
         losses = c.losses + (c.leased_by is not null)::int,
-        trail = case
-          when c.leased_by is null then c.trail
-          else orchestratum.trail_add(c.trail, jsonb_build_object(
-            'code', 'lost', 'message', 'Its lease ended without a word', 'fence', c.fence, 'attempt', c.attempt, 'worker', c.leased_by, 'started_at', c.started_at,
-            'ended_at', claim.at))
-        end,
+        trail = orchestratum.trail_lost(c, claim.at),
         leased_by = claim.worker,
         started_at = claim.at
     where c.ctid = any (array(select fits.row from fits))
