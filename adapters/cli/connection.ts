@@ -37,9 +37,8 @@ export interface Reached
     | "resumeQueue"
     | "pauseName"
     | "resumeName"
+    | "pausedNames"
   > {
-  /** No route tells of them. */
-  readonly pausedNames?: Orchestrator["pausedNames"];
   push(command: Command, options: KeyOptions): Promise<{ readonly id: string }>;
   /** What came of each, in their order. What was pushed before it throws stays. */
   pushMany(commands: AsyncIterable<Command>, options: KeyOptions): AsyncIterable<PushedLine>;

@@ -1,7 +1,7 @@
 import { createInterface } from "node:readline";
-import { createDatabase } from "../../src/database.ts";
+import { createDatabase, isPassing } from "../../src/database.ts";
 import type { AnyContract } from "../../src/define-command.ts";
-import { type Command, type Contract, defineCommand, systemClock } from "../../src/index.ts";
+import { type Command, type Contract, defineCommand, InvalidInputError, systemClock } from "../../src/index.ts";
 import {
   maxBatchCommands,
   maxDelayMs,
@@ -13,6 +13,7 @@ import {
   requireName,
   requireQueue,
 } from "../../src/limits.ts";
+import { HttpProblemError } from "../client/transport.ts";
 import {
   checked,
   connectionOptions,
@@ -30,6 +31,8 @@ import { MisuseError } from "./misuse.ts";
 import { didYouMean } from "./nearest.ts";
 import { waitForEnd } from "./outcome.ts";
 import { showProgress } from "./progress-bar.ts";
+import { reached } from "./reaching.ts";
+import { reasonOf } from "./reason.ts";
 import { readAll, sizeOf, streamOf } from "./source.ts";
 import { plain, print, printJson } from "./terminal.ts";
 import { plural } from "./words.ts";
@@ -262,6 +265,12 @@ async function pushMany(connection: Connection, given: Given, source: string, js
     answers = [];
     if (texts.length > 0) await print(texts.join("\n"));
   };
+  const wayOn = (error: unknown): string => {
+    // The same lines under the same key push nothing twice; others must not have it.
+    if (given.key !== undefined) return "put it right, and push all of them again";
+    const next = `go on with line ${lastLine + 1}`;
+    return isUnanswered(error) ? `whether more were is not known: look for them before you ${next}` : next;
+  };
   try {
     for await (const answer of connection.orchestrator.pushMany(commandsOf(source, where, make, asked), given)) {
       const { number, upToBytes } = asked.shift() as AskedLine;
@@ -286,12 +295,8 @@ async function pushMany(connection: Connection, given: Given, source: string, js
     if (lastLine === 0) throw error;
     progress.end();
     tell(refused, refusals);
-    console.error((error as Error).message);
-    const before = `${plural(pushed, "command")} of lines 1 to ${lastLine} were pushed before`;
-    // The same lines under the same key push nothing twice; others must not have it.
-    const way =
-      given.key === undefined ? `go on with line ${lastLine + 1}` : "put it right, and push all of them again";
-    console.error(`${before}; ${way}`);
+    console.error(reasonOf(reached(connection.here?.database.place, error)));
+    console.error(`${plural(pushed, "command")} of lines 1 to ${lastLine} were pushed before; ${wayOn(error)}`);
     return exitCode.partly;
   } finally {
     progress.end();
@@ -301,6 +306,12 @@ async function pushMany(connection: Connection, given: Given, source: string, js
   if (refusals === 0) return exitCode.done;
   return pushed === 0 ? exitCode.failed : exitCode.partly;
 }
+
+/** Whether what was sent last may have been pushed all the same. */
+const isUnanswered = (error: unknown): boolean =>
+  error instanceof HttpProblemError
+    ? error.status >= 500
+    : isPassing(error) && !(error instanceof MisuseError || error instanceof InvalidInputError);
 
 function tell(refused: readonly string[], count: number): void {
   for (const line of refused) console.error(line);

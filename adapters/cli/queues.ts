@@ -15,8 +15,7 @@ export const queuesCommand: CliCommand = {
   options,
   usage: `Usage: orchestratum queues [options]
 
-Lists the queues in which something lives, those that are paused, and below them the names that are paused. Over HTTP,
-names are shown with the queues in which commands of theirs live.
+Lists the queues in which something lives, those that are paused, and below them the names that are paused.
 
   --hooks           counts hook commands, too
   --json            prints one document, a list of {"queue", "paused", "scheduled", "pending", "running", …}
@@ -33,7 +32,7 @@ Examples:
     const hooks = values.hooks === true;
     const { queues, names } = await withConnection(values, async ({ orchestrator }) => ({
       queues: await orchestrator.queues({ hooks }),
-      names: values.json ? [] : ((await orchestrator.pausedNames?.()) ?? []),
+      names: values.json ? [] : await orchestrator.pausedNames(),
     }));
     if (values.json) {
       await printJson(queues);

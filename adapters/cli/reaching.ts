@@ -15,9 +15,14 @@ export async function reaching<T>(place: string | undefined, work: () => Promise
   try {
     return await work();
   } catch (error) {
-    const { code, syscall } = (error ?? {}) as { code?: unknown; syscall?: unknown };
-    // A socket of the file system that is not there, or not for everybody.
-    if (place === undefined || !(unreachable.test(String(code)) || syscall === "connect")) throw error;
-    throw new Error(`Cannot reach the database at ${place}: ${reasonOf(error)}`, { cause: error });
+    throw reached(place, error);
   }
+}
+
+/** The error to show in the place of one of a database there: another one where it could not be reached. */
+export function reached(place: string | undefined, error: unknown): unknown {
+  const { code, syscall } = (error ?? {}) as { code?: unknown; syscall?: unknown };
+  // A socket of the file system that is not there, or not for everybody.
+  if (place === undefined || !(unreachable.test(String(code)) || syscall === "connect")) return error;
+  return new Error(`Cannot reach the database at ${place}: ${reasonOf(error)}`, { cause: error });
 }

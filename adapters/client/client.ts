@@ -12,7 +12,7 @@ import {
   isKind,
   type OutputOf,
 } from "../../src/command.ts";
-import type { EraseResult, QueueState, RetryResult } from "../../src/control.ts";
+import type { EraseResult, PausedName, QueueState, RetryResult } from "../../src/control.ts";
 import type { DeadLetterFilter } from "../../src/dead-letters.ts";
 import type { AnyContract } from "../../src/define-command.ts";
 import type { NewEvent } from "../../src/define-event.ts";
@@ -155,6 +155,7 @@ export interface Client {
   resumeQueue(queue: string): Promise<boolean>;
   pauseName(name: string): Promise<boolean>;
   resumeName(name: string): Promise<boolean>;
+  pausedNames(): Promise<PausedName[]>;
 
   /** Publishes events, or appends them to a stream: all of them, or none. */
   publish(
@@ -512,6 +513,7 @@ export function createClient(options: ClientOptions): Client {
     resumeQueue: (queue) => pausing(transport, "queue", queue, "resume"),
     pauseName: (name) => pausing(transport, "name", name, "pause"),
     resumeName: (name) => pausing(transport, "name", name, "resume"),
+    pausedNames: async () => (await read<{ names: PausedName[] }>("Cannot read paused names", "names/paused")).names,
     async publish(given, { stream, expectedVersion, idempotencyKey = crypto.randomUUID() } = {}) {
       const list = Array.isArray(given) ? (given as readonly NewEvent[]) : [given as NewEvent];
       const events = list.map(({ contract, data, options: { id, metadata } }) => {

@@ -8,6 +8,7 @@ import {
   nameParams,
   nothing,
   page,
+  pausedNameList,
   queueList,
   queueParams,
   stats,
@@ -25,6 +26,16 @@ export function queueRoutes(orchestrator: Orchestrator): AnyRoute[] {
       answers: { 200: { description: "The queues, by their names", schema: queueList } },
       async handle({ c, query: { hooks = false } }) {
         return c.json({ queues: await orchestrator.queues({ hooks }) });
+      },
+    }),
+    route({
+      method: "GET",
+      path: "/names/paused",
+      scope: "read",
+      summary: "The names of commands that are paused",
+      answers: { 200: { description: "The first by the alphabet first", schema: pausedNameList } },
+      async handle({ c }) {
+        return c.json({ names: await orchestrator.pausedNames() });
       },
     }),
     pausing("queue", "pause", "Keep commands of a queue from being started", orchestrator),

@@ -304,8 +304,12 @@ export const queueList: Any = v.object({
       scheduled: count,
       pending: count,
       running: count,
+      pausedNames: v.array(v.string()),
     }),
   ),
+});
+export const pausedNameList: Any = v.object({
+  names: v.array(v.object({ name: v.string(), pausedAt: time, pausedBy: v.optional(v.string()) })),
 });
 export const changed: Any = v.object({
   queue: v.optional(v.string()),

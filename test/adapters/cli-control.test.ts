@@ -90,11 +90,24 @@ test("push --many pushes a command a line, and keeps what stands before a wrong 
   expect(partly.stdout.trim().split("\n")).toHaveLength(1_000);
   expect(partly.stderr).toContain("line 1201 of standard input must be JSON");
   expect(partly.stderr).toContain("1,000 commands of lines 1 to 1000 were pushed before; go on with line 1001");
+  // A database that goes away midway: nobody knows whether it took what it did not answer.
+  await database.sql`
+    create function gone() returns trigger language plpgsql as $$ begin raise exception 'gone' using errcode = '57P03'; end $$`;
+  await database.sql`
+    create trigger gone before insert on orchestratum.command for each row
+    when (new.input ->> 'number' = '1200') execute function gone()`;
+  const cut = await run(["push", "bulk", "-", "--many", "--queue", "bulk"], { input: lines.join("\n") });
+  await database.sql`drop function gone cascade`;
+  expect(cut.code).toBe(5);
+  expect(cut.stderr).toMatch(/^Cannot reach the database at 127\.0\.0\.1:\d+\S* \(from DATABASE_URL\): gone$/m);
+  expect(cut.stderr).toContain(
+    "lines 1 to 1000 were pushed before; whether more were is not known: look for them before you go on with line 1001",
+  );
   const none = await run(["push", "bulk", "-", "--many", "--queue", "bulk"], { input: "{oops" });
   expect(none.code).toBe(2);
   const queues = await json(["queues"]);
   expect(queues.find(({ queue }: { queue: string }) => queue === "bulk")).toMatchObject({
-    pending: 2_500,
+    pending: 3_500,
     paused: false,
   });
 });

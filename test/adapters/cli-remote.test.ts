@@ -256,6 +256,7 @@ test("pause and resume take a queue or a name, and queues, stats and workers sho
   expect(await json(["resume", "mail"])).toEqual({ queue: "mail", paused: false, changed: true });
   expect(await run(["pause", "--name", "a/b c"])).toMatchObject({ code: 0, stdout: "Paused name a/b c\n" });
   expect(await run(["pause", "--name", "a/b c"])).toMatchObject({ stdout: "Name a/b c was paused already\n" });
+  expect((await run(["queues"])).stdout).toMatch(/^a\/b c .*since \S+ \S+ by tests$/m);
   expect(await json(["resume", "--name", "a/b c"])).toEqual({ name: "a/b c", paused: false, changed: true });
   expect((await run(["stats"])).stdout).toMatch(/^queue +scheduled/m);
   const { stdout } = await run(["workers"]);

@@ -343,6 +343,9 @@ test("asking and acting answer as the orchestrator does", async () => {
   expect(await client.pauseQueue("nobody")).toBe(false);
   expect((await client.queues()).find(({ queue }) => queue === "nobody")).toMatchObject({ paused: true });
   expect(await client.resumeQueue("nobody")).toBe(true);
+  expect(await client.pauseName("nobody")).toBe(true);
+  expect(await client.pausedNames()).toMatchObject([{ name: "nobody", pausedAt: expect.any(Date) }]);
+  expect(await client.resumeName("nobody")).toBe(true);
   expect(await client.cancel(id)).toBe("cancelled");
   expect(await client.cancel(id)).toBe("finished");
   expect(await client.cancel(crypto.randomUUID())).toBe("unknown");

@@ -78,11 +78,11 @@ test("every success that is described is answered as it is described", async () 
   }
   await ask("POST /subscriptions/billing/remove", { body: { deliveries: "cancel" } });
 
-  for (const route of ["queues/bulk", "names/wait"]) {
-    for (const act of ["pause", "resume"]) await ask(`POST /${route}/${act}`);
-  }
-  for (const path of ["queues", "workers", "stats", "metrics", "health/live", "health/ready"])
-    await ask(`GET /${path}`);
+  const pausable = ["queues/bulk", "names/wait"];
+  for (const route of pausable) await ask(`POST /${route}/pause`);
+  for (const path of ["queues", "names/paused"]) await ask(`GET /${path}`);
+  for (const route of pausable) await ask(`POST /${route}/resume`);
+  for (const path of ["workers", "stats", "metrics", "health/live", "health/ready"]) await ask(`GET /${path}`);
   await ask("POST /tick", { body: { maxMs: 100, queues: ["nothing"] } });
 
   const body = JSON.stringify({

@@ -311,6 +311,18 @@ describe("acts", () => {
       expect((await ask(`POST ${path}/resume`)).json).toEqual({ queue: name, changed: true });
     }
   });
+
+  test("a name is paused and goes on, and is listed meanwhile", async () => {
+    const pausedAt = expect.stringMatching(/^\d{4}-\d\d-\d\dT.*Z$/);
+    for (const name of ["paused", "a/b?c", "ünï%20"]) {
+      const path = `/names/${encodeURIComponent(name)}`;
+      expect((await ask(`POST ${path}/pause`)).json).toEqual({ name, changed: true });
+      const { names } = (await ask("GET /names/paused")).json;
+      expect(names).toEqual([{ name, pausedAt, pausedBy: "everything" }]);
+      expect((await ask(`POST ${path}/resume`)).json).toEqual({ name, changed: true });
+    }
+    expect((await ask("GET /names/paused")).json).toEqual({ names: [] });
+  });
 });
 
 describe("GET /commands", () => {
