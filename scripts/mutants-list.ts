@@ -443,6 +443,13 @@ export const mutants: readonly Mutant[] = [
     test: [conformance, "several readers that hear of one event"],
   },
   {
+    rule: "a reader that hears of its lease's end by its next heartbeat",
+    file: "src/reader-lease.ts",
+    from: "await beatWakeup.sleep(Math.min(leaseMs / 3, Math.max(trustedUntil - clock.now(), 1)));",
+    to: "await beatWakeup.sleep(leaseMs / 3);",
+    test: [conformance, "whose heartbeats the database refuses"],
+  },
+  {
     rule: "workers that idle register their handlers",
     file: "src/worker.ts",
     from: "clock.now() - registeredAt < settings.idlePollMs",

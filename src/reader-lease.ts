@@ -171,7 +171,8 @@ export function createReaderLease(taken: TakenReader, parts: ReaderLeaseParts): 
 
   async function beat(): Promise<void> {
     while (!ended && !lost) {
-      await beatWakeup.sleep(leaseMs / 3);
+      // However often it could not be extended: who handles events is told before somebody else may take over.
+      await beatWakeup.sleep(Math.min(leaseMs / 3, Math.max(trustedUntil - clock.now(), 1)));
       if (ended || lost) return;
       try {
         // Busy is no lost lease: the handler's own transaction has the row.
