@@ -79,12 +79,13 @@ export function signal<T = void>() {
   };
 }
 
-/** Looks until it holds; the 20 s that it has end with `what`. */
+/** Looks until it holds; the time that it has ends with `what`. */
 export async function eventually(
   what: string | (() => string),
   holds: () => boolean | Promise<boolean>,
+  limitMs = 20_000,
 ): Promise<void> {
-  const until = performance.now() + 20_000;
+  const until = performance.now() + limitMs;
   while (!(await holds())) {
     if (performance.now() > until) {
       throw new Error(`It did not come to hold that ${typeof what === "string" ? what : what()}`);
@@ -145,15 +146,29 @@ export class Scene implements AsyncDisposable {
   }
 }
 
+/** Counts at once what has ended so far, as the duty would a minute later. */
+export async function fold({ ground: { driver } }: Scene): Promise<void> {
+  const query = "select f.more, f.later from orchestratum.fold_history(0) f";
+  await eventually("all that has ended is counted", async () => {
+    const [step] = await driver.query<{ more: boolean; later: boolean }>(query, []);
+    return step !== undefined && !step.more && !step.later;
+  });
+}
+
 /**
- * The ground's driver, and `heard`, which resolves when somebody who works through it knows that the scene's queue is
- * paused: a claim that was under way may still take what is pushed before.
+ * The ground's driver, and `heard`, which resolves when somebody who works through it knows that the scene's queue, or
+ * whatever is named, is paused: a claim that was under way may still take what is pushed before. Once it is known to be
+ * resumed, `heard` is of the next pause.
  */
-export function hearingOfPause({ ground: { driver }, queue }: Scene): {
+export function hearingOfPause(
+  { ground: { driver }, queue }: Scene,
+  paused: string = queue,
+): {
   readonly database: Driver;
   readonly heard: () => Promise<void>;
 } {
-  const known = signal();
+  let isKnown = false;
+  let known = signal();
   const { listen } = driver;
   const database: Driver = {
     name: driver.name,
@@ -163,7 +178,12 @@ export function hearingOfPause({ ground: { driver }, queue }: Scene): {
       const rows = await driver.query<Row>(...statement);
       const [text] = statement;
       const isLook = text.includes("paused_queue") && text.includes("paused_name") && !text.includes("paused_names");
-      if (isLook && JSON.stringify(rows).includes(`"${queue}"`)) known.give();
+      if (isLook) {
+        const wasKnown = isKnown;
+        isKnown = JSON.stringify(rows).includes(`"${paused}"`);
+        if (isKnown) known.give();
+        else if (wasKnown) known = signal();
+      }
       return rows;
     },
   };
@@ -661,35 +681,33 @@ export const cases: readonly Case[] = [
   scenario("cancel(id) of another process aborts the signal of what runs, without a heartbeat", async (scene) => {
     const long = defineCommand(scene.define({ name: "long" }));
     const begun = signal();
-    const aborted = signal<number>();
+    const aborted = signal();
+    // A heartbeat comes after a third of the lease: too late to tell of it, but where nothing else can.
+    const hears = scene.ground.driver.listen !== undefined;
     const worker = await scene.working(
       [
         long.handle(
           ({ signal: ended }) =>
             new Promise((_, reject) => {
               ended.addEventListener("abort", () => {
-                aborted.give(performance.now());
+                aborted.give();
                 reject(ended.reason);
               });
               begun.give();
             }),
         ),
       ],
-      { leaseMs: 30_000 },
+      { leaseMs: hears ? 10 * minute : 30_000 },
     );
     // Nothing but the database is between the two.
     const other = scene.orchestrator([], [long]);
     const { id } = await other.push(long());
     await begun.got();
-    if (scene.ground.driver.listen) {
-      await eventually("it is known whether notifications arrive", () => scene.seen("listening").length > 0);
+    if (hears) {
+      await eventually("notifications arrive", () => scene.seen("listening").some(({ proven }) => proven));
     }
-    const at = performance.now();
     same(await other.cancel(id), "requested", "the result");
-    // Without notifications the next heartbeat tells of it, after a third of the lease.
-    const limitMs = scene.seen("listening")[0]?.proven ? 1_000 : 15_000;
-    const lateMs = (await aborted.got()) - at;
-    truth(lateMs < limitMs, `it was aborted within ${limitMs} ms, and not after ${lateMs} ms`);
+    await aborted.got();
     same((await worker.waitFor(id, limited)).status, "cancelled", "the status");
   }),
 
@@ -769,7 +787,9 @@ export const cases: readonly Case[] = [
   scenario("what is scheduled runs when it is due, though the worker was asleep", async (scene) => {
     const tick = defineCommand(scene.define({ name: "tick", input: v.number() }));
     const order: number[] = [];
-    const { push, waitFor } = await scene.working([tick.handle(({ input }) => void order.push(input))]);
+    // One at a time: where both are due at once, a claim takes first what was due first.
+    const options = { concurrency: 1 };
+    const { push, waitFor } = await scene.working([tick.handle(({ input }) => void order.push(input))], options);
     const [a, b] = await push([tick(2, { delayMs: 600 }), tick(1, { runAt: new Date(Date.now() + 250) })]);
     await Promise.all([waitFor(a.id, limited), waitFor(b.id, limited)]);
     same(order, [1, 2], "the order");
@@ -794,8 +814,13 @@ export const cases: readonly Case[] = [
     const strange = defineCommand(scene.define({ name: "strange", output: v.string() }));
     const first = await scene.working([known.handle(() => {})]);
     const { id } = await first.push(strange());
-    await eventually("it is put off", async () => (await first.get(id))?.unknownSince !== undefined);
-    same((await first.get(id))?.attempt, 0, "the attempt, which was handed back");
+    let put: Awaited<ReturnType<typeof first.get>>;
+    // It is claimed again and again: while it is, its attempt counts.
+    await eventually("it is put off", async () => {
+      put = await first.get(id);
+      return put?.unknownSince !== undefined && put.status !== "running";
+    });
+    same(put?.attempt, 0, "the attempt, which was handed back");
     truth(scene.seen("command_unknown").length > 0, "it was said");
     const second = await scene.working([strange.handle(() => "found")]);
     same(succeeded(await second.waitFor(strange, id, limited)), "found", "the output");
@@ -1092,12 +1117,13 @@ export const cases: readonly Case[] = [
       [
         block.handle(async () => {
           await Promise.resolve();
-          const until = performance.now() + 450;
+          const until = performance.now() + 1_000;
           while (performance.now() < until);
           await new Promise((resolve) => setTimeout(resolve, 1));
         }),
       ],
-      { leaseMs: 1_200 },
+      // The alarm is set for a tenth of it at most, and counts as late after a sixth more: together 800 ms.
+      { leaseMs: 3_000 },
     );
     const { id } = await push(block());
     same((await waitFor(id, limited)).status, "succeeded", "the status");

@@ -219,7 +219,7 @@ export const controlCases: readonly Case[] = [
       async query<Row>(...statement: Parameters<Driver["query"]>) {
         // Before the second part is looked for, something of the first has failed again, and something else has, too.
         if (statement[0].includes(".list(") && parts === 1) {
-          await some.got();
+          await some.got(2 * minute);
           await worker.waitFor((await worker.push(other())).id, limited);
         }
         const rows = await driver.query<Row>(...statement);
@@ -229,15 +229,15 @@ export const controlCases: readonly Case[] = [
     };
     await using operator = createOrchestrator({ database, commands: [flop] });
     await operator.push(Array.from({ length: count }, (_, index) => flop(index)));
-    await all.got();
+    await all.got(2 * minute);
     const ended = async () => (await worker.counts({ finished: false })).every(({ queue }) => queue !== scene.queue);
-    await eventually("all end", ended);
+    await eventually("all end", ended, 2 * minute);
     const progress: number[] = [];
     const filter = { queue: scene.queue, from: new Date(Date.now() - 10 * minute) };
     const onProgress = (done: number) => progress.push(done);
     same(await operator.retry(filter, { onProgress }), { count, busy: 0 }, "the result");
     same(progress, [1_000, 2_000, count], "the progress");
-    await most.got();
+    await most.got(2 * minute);
     same([runs, others], [2 * count, 1], "how many ran");
   }),
 
@@ -278,11 +278,11 @@ export const controlCases: readonly Case[] = [
       step("moved", { delayMs: 60 * minute }),
     ]);
     same(
-      await reprioritise([later.id, moved.id], 0),
-      new Map([
+      [...(await reprioritise([later.id, moved.id], 0))],
+      [
         [later.id, "changed"],
         [moved.id, "changed"],
-      ]),
+      ],
       "two",
     );
     same([(await get(later.id))?.status, (await get(later.id))?.priority], ["scheduled", 0], "it stays scheduled");
@@ -423,19 +423,9 @@ export const controlCases: readonly Case[] = [
       `pause${kind}() and resume${kind}() reach a worker of another process by a notification`,
       async (scene) => {
         const work = defineCommand(scene.define({ name: "work" }));
-        const [table, paused] =
-          kind === "Queue" ? ["paused_queue", scene.queue] : ["paused_name", `work_${scene.queue}`];
+        const paused = kind === "Queue" ? scene.queue : `work_${scene.queue}`;
         const listens = signal();
-        const heard = signal();
-        let looks = 0;
-        const { driver } = scene.ground;
-        const database: Driver = {
-          ...driver,
-          query(text, params, options) {
-            if (text.includes(table) && ++looks === 2) heard.give();
-            return driver.query(text, params, options);
-          },
-        };
+        const { database, heard } = hearingOfPause(scene, paused);
         await using worker = createOrchestrator({
           database,
           handlers: [work.handle(() => {})],
@@ -445,12 +435,13 @@ export const controlCases: readonly Case[] = [
         await operator[`pause${kind}`](paused);
         await scene.work(worker);
         await listens.got();
+        await heard();
         const { id } = await operator.push(work());
         await operator[`resume${kind}`](paused);
+        // That it runs says that the worker knows, and hears of the next pause as of a new one.
         succeeded(await operator.waitFor(id, limited));
-        looks = 1;
         await operator[`pause${kind}`](paused);
-        await heard.got();
+        await heard();
         await operator[`resume${kind}`](paused);
       },
     ),

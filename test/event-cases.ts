@@ -9,6 +9,7 @@ import {
   defineEvents,
   type EventStatus,
   type Handler,
+  type LogPage,
   type Orchestrator,
   PermanentFailure,
   type RecordedEvent,
@@ -65,6 +66,17 @@ async function settled(orchestrator: Orchestrator, id: string, count: number): P
     return ended.length === count && status?.deliveries.length === count;
   });
   return status as EventStatus;
+}
+
+/** The scene's events in the log. While somebody else places some, a page may be short, or empty, though more are to come. */
+async function logOf({ queue }: Scene, { readAll }: Orchestrator): Promise<RecordedEvent[]> {
+  const events: RecordedEvent[] = [];
+  let page: LogPage = { events, position: 0, more: true };
+  while (page.more) {
+    page = await readAll({ topics: `${queue}.#`, after: page.position });
+    events.push(...page.events);
+  }
+  return events;
 }
 
 const short = (name: string): string => name.replace(/_q[a-z0-9]+$/, "");
@@ -138,7 +150,8 @@ export const eventCases: readonly Case[] = [
 
   scenario("publish() refuses what is wrong before any statement", async (scene) => {
     const { OrderPlaced, Noted } = eventsOf(scene);
-    const { publish, readAll } = scene.orchestrator([]);
+    const orchestrator = scene.orchestrator([]);
+    const { publish } = orchestrator;
     const error = (await rejection(publish([Noted(1), OrderPlaced({ orderId: 1 as never })]))) as Error & {
       code: string;
       issues: { path: string }[];
@@ -157,7 +170,7 @@ export const eventCases: readonly Case[] = [
       publish(Noted(1), { db: {} as never }),
     ];
     for (const one of bad) truth((await rejection(one)).message.startsWith("Cannot publish"), "the message says what");
-    same((await readAll({ topics: `${scene.queue}.#` })).events, [], "what was published");
+    same(await logOf(scene, orchestrator), [], "what was published");
     await publish(Noted("x".repeat(262_142)));
   }),
 
@@ -209,7 +222,7 @@ export const eventCases: readonly Case[] = [
       await settled(orchestrator, b, 1);
       await Promise.all([orchestrator.publish(Noted("b", { id: b })), orchestrator.publish(Noted("b", { id: b }))]);
       same(seen, ["a", "b"], "what was delivered");
-      const { events } = await orchestrator.readAll({ topics: `${scene.queue}.#` });
+      const events = await logOf(scene, orchestrator);
       same(events.map(({ data }) => data).toSorted(), ["a", "b"], "the events");
       const error = await rejection(orchestrator.publish(Noted("other", { id: a })));
       same(error.code, "ORCHESTRATUM_EVENT_CONFLICT", "the code");
@@ -455,7 +468,7 @@ export const eventCases: readonly Case[] = [
     await eventually("the lease was lost", () => scene.seen("lease_lost").length === 1);
     orchestrator.wake([scene.queue]);
     await orchestrator.waitFor(id, limited);
-    const { events } = await orchestrator.readAll({ topics: `${scene.queue}.#` });
+    const events = await logOf(scene, orchestrator);
     same(
       events.map(({ data }) => data),
       ["fence 3"],
@@ -546,7 +559,7 @@ export const eventCases: readonly Case[] = [
     ]);
     const { id } = await orchestrator.push(place());
     same((await orchestrator.waitFor(id, limited)).status, "failed", "the outcome");
-    same((await orchestrator.readAll({ topics: `${scene.queue}.#` })).events, [], "the events");
+    same(await logOf(scene, orchestrator), [], "the events");
     same(await orchestrator.readStream(stream), [], "the stream");
     const finished = () => scene.seen("command_finished").find((one) => one.id === id);
     await eventually("its end is observed", () => finished() !== undefined);
@@ -734,7 +747,7 @@ export const eventCases: readonly Case[] = [
       const one = await orchestrator.publish(Noted(1));
       const other = await orchestrator.publish(OrderShipped({ orderId: "o-1" }));
       for (const { id } of [one, other]) await settled(orchestrator, id, 1);
-      const { position } = await orchestrator.readAll({ topics: `${scene.queue}.#`, limit: 1 });
+      const [{ position = 0 }] = (await logOf(scene, orchestrator)) as [RecordedEvent];
       const late = subscribed(scene, "late", Noted, () => Promise.reject(new Error("no")), { retries: 0 });
       await (await scene.working([late])).addSubscription(late, { from: position - 1 });
       await settled(orchestrator, one.id, 2);
@@ -846,7 +859,7 @@ export const eventCases: readonly Case[] = [
         counts.set(event.id, (counts.get(event.id) ?? 0) + 1);
       });
       const past = await publisher.publish(Array.from({ length: 30 }, (_, n) => Noted(n)));
-      const { position: begin } = await publisher.readAll({ topics: `${scene.queue}.#`, limit: 1 });
+      const [{ position: begin = 0 }] = (await logOf(scene, publisher)) as [RecordedEvent];
       const from = begin - 1;
       await publisher.append(`s-${scene.queue}`, [Noted("appended")]);
       const orchestrator = await scene.working([handler]);

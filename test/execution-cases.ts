@@ -13,6 +13,7 @@ import {
   type Case,
   eventually,
   limited,
+  minute,
   rejection,
   type Scene,
   same,
@@ -360,7 +361,7 @@ export const executionCases: readonly Case[] = [
         const before = await scene.working(
           [
             old.handle(async ({ input }) => {
-              await busy.got();
+              await busy.got(2 * minute);
               return `old ${input.to}`;
             }),
           ],
@@ -376,7 +377,8 @@ export const executionCases: readonly Case[] = [
           for (const { id } of scene.seen("command_unknown")) seen.set(id, (seen.get(id) ?? 0) + 1);
           return Math.max(0, ...seen.values());
         };
-        await eventually("commands are put off by who does not know them", () => upgrades || sightings() >= 6);
+        const isPutOff = () => upgrades || sightings() >= 6;
+        await eventually("commands are put off by who does not know them", isPutOff, minute);
         busy.give();
         const by = { old: 0, new: 0 };
         for (const [index, { id }] of olds.entries()) {

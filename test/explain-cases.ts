@@ -171,8 +171,10 @@ export const explainCases: readonly Case[] = [
     const lost = contractOf(other, "lost");
     const asking = other.orchestrator([], [lost]);
     const { id: second } = await asking.push(lost());
-    await abandon(other, 500);
+    await abandon(other, 10 * minute);
     same(await asking.cancel(second), "requested", "the cancellation of what is abandoned");
+    const ended = "update orchestratum.command set available_at = clock_timestamp() where id = $1::text::uuid";
+    await other.ground.driver.query(ended, [second]);
     const after = await explained(asking, second, "cancel_requested", "pending");
     says(after, /^Cancellation was requested at .* the next claim ends it, or cancel it again to end it at once\.$/);
     same(await asking.cancel(second), "cancelled", "the second cancellation");
@@ -250,22 +252,22 @@ export const explainCases: readonly Case[] = [
     const { id } = await orchestrator.push(risky());
     await abandon(scene, 1);
     await abandon(scene, 1);
-    await orchestrator.pauseQueue(scene.queue);
-    const worker = await scene.work(orchestrator, { queues: [scene.queue, block.defaults.queue], leaseMs: 1_000 });
+    await scene.work(orchestrator, { queues: [block.defaults.queue] });
     await orchestrator.push(block());
     await begun.got();
-    await orchestrator.resumeQueue(scene.queue);
+    // It is held for one lease, and put off then. That it may be lost once more, on a busy machine, changes nothing.
+    const worker = await scene.work(orchestrator, { leaseMs: 1_000, maxLosses: 100 });
     const held = await explained(orchestrator, id, "alone", "running");
     same(held.worker, worker.id, "the worker");
     says(
       held,
-      /^It was lost 2 times, so worker "worker-.*", which holds it until .*, runs it with nothing beside it, /,
+      /^It was lost \d+ times, so worker "worker-.*", which holds it until .*, runs it with nothing beside it, /,
     );
     const putOff = await explained(orchestrator, id, "alone", "scheduled");
     truth(putOff.until && putOff.until.getTime() > Date.now() - 1_000, "it is tried again later");
     says(
       putOff,
-      /^It was lost 2 times, so it runs where nothing else does; a worker .* put it off, and it is tried again at /,
+      /^It was lost \d+ times, so it runs where nothing else does; a worker .* put it off, and it is tried again at /,
     );
     release.give();
     same((await orchestrator.waitFor(id, limited)).status, "succeeded", "its end");

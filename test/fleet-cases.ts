@@ -10,6 +10,7 @@ import {
 import {
   type Case,
   eventually,
+  fold,
   hearingOfPause,
   limited,
   minute,
@@ -24,21 +25,16 @@ async function listed(orchestrator: Orchestrator, id: string): Promise<FleetWork
   return (await orchestrator.workerList()).find((worker) => worker.id === id);
 }
 
-/** Counts at once what has ended so far, as the duty would a minute later. */
-async function fold(scene: Scene): Promise<void> {
-  for (let tries = 0; tries < 1_000; tries++) {
-    const query = "select f.more, f.later from orchestratum.fold_history(0) f";
-    const [step] = await scene.ground.driver.query<{ more: boolean; later: boolean }>(query, []);
-    if (step && !step.more && !step.later) return;
-  }
-  throw new Error("It does not hold that folding comes to an end");
-}
-
-/** As if so much time had gone by since the worker was last heard of. */
+/** As if the worker was last heard of so long ago. */
 async function age(scene: Scene, worker: string, interval: string): Promise<void> {
-  const past = "update orchestratum.worker set last_seen_at = last_seen_at - $2::text::interval where id = $1::text";
+  const past =
+    "update orchestratum.worker set last_seen_at = clock_timestamp() - $2::text::interval where id = $1::text";
   await scene.ground.driver.query(past, [worker, interval]);
 }
+
+/** Whoever is at it, or has left with it. */
+const retentionIsDue =
+  "update orchestratum.duty set next_run_at = clock_timestamp(), lease_ends_at = null where name = 'retention'";
 
 export const fleetCases: readonly Case[] = [
   scenario(
@@ -154,7 +150,7 @@ export const fleetCases: readonly Case[] = [
       same((await listed(asking, worker.id))?.status, "running", "at first");
       await age(scene, worker.id, "80 seconds");
       same((await listed(asking, worker.id))?.status, "running", "while it may be on its way");
-      await age(scene, worker.id, "20 seconds");
+      await age(scene, worker.id, "100 seconds");
       same((await listed(asking, worker.id))?.status, "lost", "once it had to be heard of");
 
       const [kept, forgotten] = [worker.id, `forgotten-${scene.queue}`];
@@ -164,7 +160,7 @@ export const fleetCases: readonly Case[] = [
       from orchestratum.worker w
       where w.id = $1::text`;
       await driver.query(copy, [kept, forgotten]);
-      await driver.query("update orchestratum.duty set next_run_at = clock_timestamp() where name = 'retention'", []);
+      await driver.query(retentionIsDue, []);
       await scene.work(asking);
       await eventually("it is forgotten", async () => (await listed(asking, forgotten)) === undefined);
       same((await listed(asking, kept))?.status, "lost", "the one that is not old enough");
@@ -177,7 +173,7 @@ export const fleetCases: readonly Case[] = [
     const worker = await scene.work(orchestrator, { idlePollMs: 10 * minute });
     await age(scene, worker.id, "10 minutes");
     same((await listed(orchestrator, worker.id))?.status, "running", "after as long as it idles");
-    await age(scene, worker.id, "40 seconds");
+    await age(scene, worker.id, "640 seconds");
     same((await listed(orchestrator, worker.id))?.status, "lost", "after longer");
   }),
 
@@ -219,8 +215,7 @@ export const fleetCases: readonly Case[] = [
     const job = defineCommand(scene.define({ name: "job" }));
     const orchestrator = createOrchestrator({ database: failing, handlers: [job.handle(() => {})] });
     scene.orchestrators.push(orchestrator);
-    const due = "update orchestratum.duty set next_run_at = clock_timestamp() where name = 'retention'";
-    await driver.query(due, []);
+    await driver.query(retentionIsDue, []);
     const worker = await scene.work(orchestrator);
     let retention: DutyState | undefined;
     const hasFailed = async () => {
@@ -232,7 +227,7 @@ export const fleetCases: readonly Case[] = [
     same([lastError, lastWorker], ["no right to forget", worker.id], "the error, and whose it was");
     truth(lastDurationMs && lastDurationMs >= 25, `${lastDurationMs} ms is what it took`);
     await worker.stop();
-    await driver.query(due, []);
+    await driver.query(retentionIsDue, []);
     await scene.working([job.handle(() => {})]);
     await eventually(
       () => `it has gone well: ${JSON.stringify(retention)}`,

@@ -1,7 +1,19 @@
 /** Pausing by name, and what corrects a command, where other people or an end are in the way. */
 import * as v from "valibot";
 import { createOrchestrator, defineCommand } from "../src/index.ts";
-import { type Case, limited, minute, rejection, same, scenario, signal, succeeded, truth } from "./conformance.ts";
+import {
+  type Case,
+  eventually,
+  hearingOfPause,
+  limited,
+  minute,
+  rejection,
+  same,
+  scenario,
+  signal,
+  succeeded,
+  truth,
+} from "./conformance.ts";
 
 export const repairCases: readonly Case[] = [
   scenario(
@@ -13,29 +25,44 @@ export const repairCases: readonly Case[] = [
       const go = signal();
       const ran: number[] = [];
       const attempts: number[] = [];
-      const orchestrator = await scene.working([
-        mail.handle(async ({ input, attempt }) => {
-          attempts.push(attempt);
-          if (input === 1) {
-            started.give();
-            await go.got();
-          }
-          ran.push(input);
-        }),
-        other.handle(() => {}),
-      ]);
-      const { push, waitFor, get, pauseName, resumeName, pausedNames, queues, acts } = orchestrator;
       const name = `mail_${scene.queue}`;
+      const { database, heard } = hearingOfPause(scene, name);
+      const orchestrator = createOrchestrator({
+        database,
+        handlers: [
+          mail.handle(async ({ input, attempt }) => {
+            attempts.push(attempt);
+            if (input === 1) {
+              started.give();
+              await go.got();
+            }
+            ran.push(input);
+          }),
+          other.handle(() => {}),
+        ],
+      });
+      scene.orchestrators.push(orchestrator);
+      await scene.work(orchestrator);
+      const { push, waitFor, get, pauseName, resumeName, pausedNames, queues, acts } = orchestrator;
       const first = await push(mail(1));
       await started.got();
       same(await pauseName(name, { by: "ada" }), true, "the first pause");
+      await heard();
       same(await pauseName(name), false, "the second");
       const waiting = await push([mail(2), mail(3), mail(4)]);
       for (let count = 0; count < 3; count++) await waitFor((await push(other())).id, limited);
       same(ran, [], "what ran");
-      same((await get(waiting[0].id))?.attempt, 0, "the attempt");
-      const state = (await queues()).find(({ queue }) => queue === scene.queue);
-      same([state?.paused, state?.pausedNames, state?.running], [false, [name], 1], "the queue's state");
+      // What is put off is claimed again and again, and runs for that moment as far as others can see.
+      await eventually("it is put off without an attempt", async () => {
+        const known = await get(waiting[0].id);
+        return known?.attempt === 0 && known.unknownSince !== undefined;
+      });
+      let state: Awaited<ReturnType<typeof queues>>[number] | undefined;
+      await eventually("nothing but the first runs", async () => {
+        state = (await queues()).find(({ queue }) => queue === scene.queue);
+        return state?.running === 1;
+      });
+      same([state?.paused, state?.pausedNames], [false, [name]], "the queue's state");
       const paused = (await pausedNames()).find((one) => one.name === name);
       same([paused?.pausedBy, paused?.pausedAt instanceof Date], ["ada", true], "the pause");
       go.give();

@@ -227,7 +227,8 @@ export const signedCallCases: readonly Case[] = [
   }),
 
   scenario("an attempt that is over ends the call, and the handler there with it", async (scene) => {
-    const slow = defineCommand(scene.define({ name: "slow", retries: 0, timeoutMs: 300 }));
+    const slow = defineCommand(scene.define({ name: "slow", retries: 0 }));
+    const begun = signal();
     const aborted = signal<string>();
     const { call } = endpoint([
       slow.handle(
@@ -237,15 +238,15 @@ export const signedCallCases: readonly Case[] = [
               aborted.give(over.reason.code);
               reject(over.reason);
             });
+            begun.give();
           }),
       ),
     ]);
-    const { push, waitFor } = await scene.working([slow.handle(call)]);
-    const { id } = await push(slow());
-    same((await waitFor(id, limited)).status, "timed_out", "its end");
-    truth(
-      ["ORCHESTRATUM_LEASE_LOST", "ORCHESTRATUM_TIMED_OUT"].includes(await aborted.got()),
-      "why the handler there ended",
-    );
+    const orchestrator = await scene.working([slow.handle(call)]);
+    const { id } = await orchestrator.push(slow());
+    await begun.got();
+    same(await orchestrator.cancel(id), "requested", "the cancellation");
+    same((await orchestrator.waitFor(id, limited)).status, "cancelled", "its end");
+    same(await aborted.got(), "ORCHESTRATUM_LEASE_LOST", "why the handler there ended");
   }),
 ];

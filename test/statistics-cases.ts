@@ -1,19 +1,7 @@
 /** What statistics tell a user, of commands that were really pushed and run. */
 import * as v from "valibot";
 import { type Clock, cancel, createOrchestrator, defineCommand, type Figures, systemClock } from "../src/index.ts";
-import { type Case, limited, minute, rejection, type Scene, same, scenario, signal, truth } from "./conformance.ts";
-
-/** Counts at once what has ended so far, as the duty would a minute later. */
-async function fold(scene: Scene): Promise<void> {
-  for (let tries = 0; tries < 1_000; tries++) {
-    const [step] = await scene.ground.driver.query<{ more: boolean; later: boolean }>(
-      "select f.more, f.later from orchestratum.fold_history(0) f",
-      [],
-    );
-    if (step && !step.more && !step.later) return;
-  }
-  throw new Error("It does not hold that folding comes to an end");
-}
+import { type Case, fold, limited, minute, rejection, same, scenario, signal, truth } from "./conformance.ts";
 
 const figuresOf = <Item extends object>(list: readonly Item[], key: keyof Item, value: unknown): Item => {
   const found = list.find((item) => item[key] === value);

@@ -219,21 +219,44 @@ export const transactionCases: readonly Case[] = [
   }),
 
   scenario("a heartbeat in flight is waited for, and progress goes on before finish()", async (scene) => {
-    const order = defineCommand(scene.define({ name: "order", output: v.number() }));
-    const { push, waitFor } = await scene.working(
-      [
-        order.handle(async ({ progress, finish }) => {
-          for (let turn = 0; turn < 20; turn++) {
-            progress(turn);
-            await new Promise((done) => setTimeout(done, 60));
-          }
-          return await within(scene.ground, (db) => finish(db, 20));
-        }),
-      ],
-      { leaseMs: 1_000 },
-    );
+    const order = defineCommand(scene.define({ name: "order", output: v.number(), retries: 0 }));
+    const met = defineCommand(scene.define({ name: "met", output: v.number(), retries: 0 }));
+    const { push, waitFor } = await scene.working([
+      order.handle(async ({ progress, finish }) => {
+        // Progress is sent at once, and once a second.
+        for (let turn = 0; turn < 20; turn++) {
+          progress(turn);
+          await new Promise((done) => setTimeout(done, 60));
+        }
+        return await within(scene.ground, (db) => finish(db, 20));
+      }),
+      met.handle(async ({ id, finish }) => {
+        const [locked, isMet] = [signal(), signal()];
+        // Has the row as a heartbeat has it, until finish() has found that out.
+        const beating = scene.ground.transaction(async (db) => {
+          await db.query("select from orchestratum.command where id = $1::text::uuid for update", [id]);
+          locked.give();
+          await isMet.got();
+        });
+        await Promise.race([locked.got(), beating]);
+        const finishing = within(scene.ground, (db) => {
+          const query: Queryable["query"] = async <Row>(...statement: Parameters<Queryable["query"]>) => {
+            const rows = await db.query<Row>(...statement);
+            if (JSON.stringify(rows).includes('"busy"')) isMet.give();
+            return rows;
+          };
+          return finish({ query }, 1);
+        });
+        const [finished] = await Promise.all([finishing, beating]);
+        return finished;
+      }),
+    ]);
     const pushed = await push(Array.from({ length: 20 }, () => order()));
     for (const { id } of pushed) same(succeeded(await waitFor(id, limited)), 20, "the output");
+    // PGlite has one transaction at a time: nobody has the row while finish() runs.
+    if (scene.ground.driver.name !== "pglite") {
+      same(succeeded(await waitFor((await push(met())).id, limited)), 1, "the output of what met another's lock");
+    }
     same(scene.seen("lease_lost"), [], "leases lost");
   }),
 
@@ -268,7 +291,9 @@ export const transactionCases: readonly Case[] = [
           try {
             follow(order());
           } catch (error) {
-            attempt.addEventListener("abort", () => aborted.give((error as Error).message));
+            const tell = () => aborted.give((error as Error).message);
+            if (attempt.aborted) tell();
+            else attempt.addEventListener("abort", tell);
           }
           await new Promise(() => {});
         }),

@@ -183,7 +183,8 @@ test("list goes from page to page by the cursor that it prints", async () => {
 test("list shows when what backs off is tried next", async () => {
   const { id } = await orchestrator.push(greet(undefined, { queue: "backing-off" }));
   const { stdout: due } = await run(["list", "--queue", "backing-off", "--status", "pending"]);
-  expect(due).toContain(new Date().toISOString().slice(0, 10));
+  const snapshot = await orchestrator.get(id);
+  expect(due).toContain(snapshot?.createdAt.toISOString().slice(0, 10));
   await database.sql`update orchestratum.command set available_at = '2100-01-02T03:04:05Z' where id = ${id}`;
   const { stdout } = await run(["list", "--queue", "backing-off", "--status", "scheduled"]);
   expect(stdout).toMatch(/ scheduled .* 2100-01-02 03:04:05Z$/m);

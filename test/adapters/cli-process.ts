@@ -9,7 +9,10 @@ import { join } from "node:path";
 import type { Readable, Writable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
-import { afterAll, afterEach } from "vitest";
+import { afterAll, afterEach, vi } from "vitest";
+
+// A test may start more than twenty processes, one after the other.
+vi.setConfig({ testTimeout: 300_000 });
 
 export const checkout: string = fileURLToPath(new URL("../..", import.meta.url));
 

@@ -23,7 +23,7 @@ import {
 import { router, tokenAuthoriser } from "orchestratum/hono";
 import { postgresJs } from "orchestratum/postgres-js";
 import * as v from "valibot";
-import { afterAll, beforeAll, expect, expectTypeOf, test } from "vitest";
+import { afterAll, beforeAll, expect, expectTypeOf, test, vi } from "vitest";
 import { readEvents } from "../../adapters/client/sse.ts";
 import { createDatabase, type Database } from "../database.ts";
 
@@ -223,8 +223,12 @@ test("waiting ends by its limit, its signal and for an unknown id; a failure is 
 test("a result is waited for by one request, not by asking again and again", async () => {
   let requests = 0;
   const client = connect({ fetch: (...given) => (requests++, fetch(...given)) });
+  const unset = () => {};
+  release = unset;
   const { id } = await client.push(slow());
   const waiting = client.waitFor(id, { timeoutMs: 30_000 });
+  await vi.waitFor(() => expect(release).not.toBe(unset), { timeout: 20_000 });
+  // In which nothing more may be asked.
   await new Promise((resolve) => setTimeout(resolve, 1_500));
   release();
   expect(await waiting).toMatchObject({ status: "succeeded" });

@@ -41,28 +41,37 @@ describe("half-open connections", () => {
     },
   );
 
-  test.each(own)("%s: a LISTEN connection that fell silent is replaced", async (name, open) => {
-    await using proxy = await halfOpenProxy(database.url);
-    // Statements go around the proxy: only who listens is cut off.
-    const driver = open(database.url, { listen: proxy.url });
-    const observations: Observation[] = [];
-    const queue = `silent_${name.replaceAll(/\W/g, "_").toLowerCase()}`;
-    const { job, orchestrator, stop } = await working(driver, queue, observations);
-    const heard = () =>
-      observations.filter(({ type }) => type === "listening").map((one) => (one as { proven: boolean }).proven);
-    await vi.waitFor(() => expect(heard()).toEqual([true]), { timeout: 10_000 });
-    proxy.silence();
-    // Another process pushes: without a notification nobody here would know. Whoever asks proves the connection.
-    const other = createOrchestrator({ database: postgresJs(database.sql), commands: [job] });
-    const { id } = await other.push(job(1));
-    await orchestrator.workers[0]?.stop({ graceMs: 0 });
-    orchestrator.startWorker({ queues: [queue], pollIntervalMs: 100 });
-    await vi.waitFor(() => expect(heard()).toEqual([true, false, true]), { timeout: 40_000 });
-    expect(await other.waitFor(id, { timeoutMs: 30_000 })).toMatchObject({ status: "succeeded" });
-    await other.stop();
-    await stop();
-    await driver.close();
-  });
+  test.each(own)(
+    "%s: a LISTEN connection that fell silent is replaced",
+    async (name, open) => {
+      await using proxy = await halfOpenProxy(database.url);
+      // Statements go around the proxy: only who listens is cut off.
+      const driver = open(database.url, { listen: proxy.url });
+      const observations: Observation[] = [];
+      const queue = `silent_${name.replaceAll(/\W/g, "_").toLowerCase()}`;
+      const { job, orchestrator, stop } = await working(driver, queue, observations);
+      const heard = () =>
+        observations.filter(({ type }) => type === "listening").map((one) => (one as { proven: boolean }).proven);
+      // A first notification that takes longer than it is waited for makes it false, and then true.
+      await vi.waitFor(() => expect(heard().at(-1)).toBe(true), { timeout: 20_000 });
+      const before = heard().length;
+      proxy.silence();
+      // Another process pushes: without a notification nobody here would know. Whoever asks proves the connection.
+      const other = createOrchestrator({ database: postgresJs(database.sql), commands: [job] });
+      const { id } = await other.push(job(1));
+      await orchestrator.workers[0]?.stop({ graceMs: 0 });
+      orchestrator.startWorker({ queues: [queue], pollIntervalMs: 100 });
+      const since = () => heard().slice(before);
+      await vi.waitFor(() => expect([since().includes(false), since().at(-1)]).toEqual([true, true]), {
+        timeout: 40_000,
+      });
+      expect(await other.waitFor(id, { timeoutMs: 30_000 })).toMatchObject({ status: "succeeded" });
+      await other.stop();
+      await stop();
+      await driver.close();
+    },
+    120_000,
+  );
 
   test.each(own)("%s: stop() waits for no LISTEN connection that is never answered", async (name, open) => {
     await using proxy = await halfOpenProxy(database.url);
@@ -71,10 +80,9 @@ describe("half-open connections", () => {
     const observations: Observation[] = [];
     const worker = await working(driver, `unheard_${name.replaceAll(/\W/g, "_").toLowerCase()}`, observations);
     await vi.waitFor(() => expect(proxy.open).toBe(1), { timeout: 10_000 });
-    const begun = performance.now();
     await worker.stop();
-    expect(performance.now() - begun).toBeLessThan(4_000);
-    expect(observations.filter(({ type }) => type.startsWith("database_"))).toEqual([]);
+    // Where it waits, it gives up in the end, and says so.
+    expect(observations.filter((one) => "operation" in one && one.operation === "close")).toEqual([]);
     await vi.waitFor(() => expect(proxy.open).toBe(0), { timeout: 10_000 });
     await driver.close();
   });
@@ -126,8 +134,21 @@ describe("TLS and SCRAM", () => {
   test.each(each)("%s: cancels a statement over TLS", async (_, open) => {
     const driver = open(server.url, { ca: server.ca });
     await driver.query("select 1", []);
-    const statement = driver.query("select pg_sleep($1::int)", [60], { signal: AbortSignal.timeout(200) });
-    await expect(statement).rejects.toMatchObject({ code: "57014" });
+    const controller = new AbortController();
+    const statement = driver.query("select pg_sleep($1::int)", [600], { signal: controller.signal });
+    const cancelled = expect(statement).rejects.toMatchObject({ code: "57014" });
+    const other = open(server.url, { ca: server.ca });
+    // Asleep, and not only parsed: what is cancelled before it is executed goes on.
+    await vi.waitFor(
+      async () => {
+        const running = other.query("select from pg_stat_activity where wait_event = 'PgSleep'", []);
+        expect(await running).toHaveLength(1);
+      },
+      { timeout: 20_000 },
+    );
+    controller.abort();
+    await cancelled;
+    await other.close();
     await driver.close();
   });
 

@@ -1,4 +1,5 @@
 /** `edge()` ends before its platform's limit, whatever the database and the handlers do. In workerd: test/matrix/edge.test.ts. */
+import { monitorEventLoopDelay } from "node:perf_hooks";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { postgresJs } from "../../adapters/postgres-js.ts";
 import { type EdgeOptions, edge, type Opened } from "../../adapters/workers.ts";
@@ -14,6 +15,8 @@ import { createDatabase, type Database } from "../database.ts";
 import { halfOpenProxy } from "../half-open.ts";
 
 const limitMs = 2_000;
+/** The longest of which no more is kept than of the shortest: its tick has seconds for connections and a claim. */
+const longerMs = 7_500;
 
 let database: Database;
 let producer: Orchestrator;
@@ -33,11 +36,13 @@ function contract() {
   return { queue, job: defineCommand({ name: `job_${names}`, queue }) };
 }
 
-/** What one invocation came to, and how long it took. */
+/** What one invocation came to, and how long it took, but for what the machine itself stood still. */
 async function scheduled(
   options: EdgeOptions<undefined>,
 ): Promise<{ results: TickResult[]; error: unknown; ms: number }> {
   const results: TickResult[] = [];
+  const stood = monitorEventLoopDelay({ resolution: 5 });
+  stood.enable();
   const begun = performance.now();
   const error = await edge<undefined>({ ...options, onTick: (result) => void results.push(result) })
     .scheduled(undefined, undefined, { waitUntil: (promise) => void promise.catch(() => {}) })
@@ -45,7 +50,9 @@ async function scheduled(
       () => undefined,
       (reason: unknown) => reason,
     );
-  return { results, error, ms: performance.now() - begun };
+  const ms = performance.now() - begun;
+  stood.disable();
+  return { results, error, ms: ms - stood.max / 1e6 };
 }
 
 /** An orchestrator of its own on this address, closed as docs/runtimes.md shows. */
@@ -66,34 +73,34 @@ describe("edge() ends before the platform's limit", () => {
     expect(ms).toBeLessThan(limitMs);
   });
 
-  test("where it answers no more once the tick works", async () => {
+  test.concurrent("where it answers no more once the tick works", async () => {
     await using proxy = await halfOpenProxy(database.url);
     const { queue, job } = contract();
     const handler = job.handle(() => proxy.silenceAll());
     await producer.push(job());
     const { ms, results } = await scheduled({
-      limitMs,
+      limitMs: longerMs,
       tick: { queues: [queue] },
       open: () => opened(proxy.url, [handler]),
     });
     expect(results).toMatchObject([{ claimed: 1, more: true, comeBackInMs: 5_000 }]);
-    expect(ms).toBeLessThan(limitMs);
+    expect(ms).toBeLessThan(longerMs);
   });
 
-  test("where a handler ignores its signal, which is handed back", async () => {
+  test.concurrent("where a handler ignores its signal, which is handed back", async () => {
     const { queue, job } = contract();
     const { id } = await producer.push(job());
     const { ms, results } = await scheduled({
-      limitMs,
+      limitMs: longerMs,
       tick: { queues: [queue] },
       open: () => opened(database.url, [job.handle(() => new Promise(() => {}))]),
     });
     expect(results).toMatchObject([{ claimed: 1, stuck: 1, returned: 1 }]);
-    expect(ms).toBeLessThan(limitMs);
+    expect(ms).toBeLessThan(longerMs);
     expect(await producer.get(id)).toMatchObject({ status: "pending", attempt: 0 });
   });
 
-  test("where neither a handler nor the database answers", async () => {
+  test.concurrent("where neither a handler nor the database answers", async () => {
     await using proxy = await halfOpenProxy(database.url);
     const { queue, job } = contract();
     const deaf = job.handle(() => {
@@ -102,12 +109,35 @@ describe("edge() ends before the platform's limit", () => {
     });
     await producer.push(job());
     const { ms, results } = await scheduled({
-      limitMs,
+      limitMs: longerMs,
       tick: { queues: [queue] },
       open: () => opened(proxy.url, [deaf]),
     });
     expect(results).toMatchObject([{ claimed: 1, stuck: 1 }]);
-    expect(ms).toBeLessThan(limitMs);
+    expect(ms).toBeLessThan(longerMs);
+  });
+
+  test.concurrent("where closing takes for ever", async () => {
+    const handler = contract().job.handle(() => {});
+    const { ms, error, results } = await scheduled({
+      limitMs: longerMs,
+      open: () => ({ ...opened(database.url, [handler]), close: () => new Promise(() => {}) }),
+    });
+    expect([error, results.length]).toEqual([undefined, 1]);
+    expect(ms).toBeLessThan(longerMs);
+  });
+
+  test.concurrent("of 10 s, where the database does not answer", async () => {
+    await using proxy = await halfOpenProxy(database.url);
+    const { queue, job } = contract();
+    const handler = job.handle(() => proxy.silenceAll());
+    await producer.push(job());
+    const { ms } = await scheduled({
+      limitMs: 10_000,
+      tick: { queues: [queue] },
+      open: () => opened(proxy.url, [handler]),
+    });
+    expect(ms).toBeLessThan(10_000);
   });
 
   test("where what it opens takes for ever, and closes it when it comes all the same", async () => {
@@ -120,47 +150,26 @@ describe("edge() ends before the platform's limit", () => {
       opening.give({ orchestrator, close: async () => closed() });
     });
   });
-
-  test("where closing takes for ever", async () => {
-    const handler = contract().job.handle(() => {});
-    const { ms, error, results } = await scheduled({
-      limitMs,
-      open: () => ({ ...opened(database.url, [handler]), close: () => new Promise(() => {}) }),
-    });
-    expect([error, results.length]).toEqual([undefined, 1]);
-    expect(ms).toBeLessThan(limitMs);
-  });
-
-  test("of 10 s, where the database does not answer", async () => {
-    await using proxy = await halfOpenProxy(database.url);
-    const { queue, job } = contract();
-    const handler = job.handle(() => proxy.silenceAll());
-    await producer.push(job());
-    const { ms } = await scheduled({
-      limitMs: 10_000,
-      tick: { queues: [queue] },
-      open: () => opened(proxy.url, [handler]),
-    });
-    expect(ms).toBeLessThan(10_000);
-  });
 });
 
 test("edge() takes leases that end soon after the platform's limit", async () => {
   const { queue, job } = contract();
-  let leaseMs = 0;
+  let lease = { ms: 0, leftMs: 0 };
   const handler = job.handle(async ({ id }) => {
-    const [row] = await database.sql<[{ ms: number }]>`
-      select extract(epoch from available_at - clock_timestamp())::float8 * 1000 as ms
+    [lease] = await database.sql<[typeof lease]>`
+      select
+        extract(epoch from available_at - started_at)::float8 * 1000 as ms,
+        extract(epoch from available_at - clock_timestamp())::float8 * 1000 as "leftMs"
       from orchestratum.command where id = ${id}`;
-    leaseMs = row.ms;
   });
   await producer.push(job());
   const open = () => opened(database.url, [handler]);
   expect(await scheduled({ limitMs: 10_000, tick: { queues: [queue] }, open })).toMatchObject({
     results: [{ succeeded: 1 }],
   });
-  expect(leaseMs).toBeGreaterThan(5_000);
-  expect(leaseMs).toBeLessThan(10_000);
+  // The whole of it, and what is left of it: a heartbeat may have come in between.
+  expect(lease.ms).toBeGreaterThan(5_000);
+  expect(lease.leftMs).toBeLessThan(10_000);
 });
 
 test("edge() works off a thousand commands of a queue at most, and as many as `tick` says", async () => {

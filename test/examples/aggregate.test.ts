@@ -14,4 +14,4 @@ test("aggregate.ts decides on what others have appended, and reads less with a s
       "",
     ].join("\n"),
   );
-});
+}, 150_000);

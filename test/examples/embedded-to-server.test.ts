@@ -10,4 +10,4 @@ test("embedded-to-server.ts does the same on both", async () => {
   const served = runExample("embedded-to-server", [], { DATABASE_URL: server.url });
   expect(await served.ended).toBe(0);
   expect(served.output).toBe("postgres-js: o-1 500, o-2 700\n");
-});
+}, 150_000);

@@ -123,11 +123,13 @@ const checks: Readonly<Record<string, () => Promise<void>>> = {
     });
     await orchestrator.migrate();
     orchestrator.startWorker({ pollIntervalMs: 100 });
-    await eventually(async () => assert.deepEqual(heard, [true]));
+    // A connection on which the first probe took too long is replaced, too.
+    await eventually(async () => assert.equal(heard.at(-1), true));
+    heard.length = 0;
     proxy.silence();
     // A poll proves the connection, once in 15 s.
     await eventually(async () => assert.ok(heard.includes(false)));
-    await eventually(async () => assert.deepEqual(heard, [true, false, true]));
+    await eventually(async () => assert.equal(heard.at(-1), true));
     await orchestrator.stop();
     await cut.close({ timeout: 0 });
   },

@@ -26,7 +26,7 @@ function open({ DATABASE_URL }: Env) {
   return { orchestrator: createOrchestrator({ database, handlers }), close: () => database.close() };
 }
 
-export default edge<Env>({
+const module = edge<Env>({
   open,
   limitMs,
   tick: { concurrency: 10 },
@@ -36,3 +36,16 @@ export default edge<Env>({
     });
   },
 });
+
+export default {
+  ...module,
+  // Notes how long it took as the platform counts: the way here and back, from a busy machine, is none of the module's.
+  async scheduled(...invocation: Parameters<typeof module.scheduled>): Promise<void> {
+    const begun = performance.now();
+    await module.scheduled(...invocation);
+    const ms = performance.now() - begun;
+    const { sql, close } = postgresJs(invocation[1].DATABASE_URL, { max: 1 });
+    await sql`insert into invocation values (${ms})`;
+    await close();
+  },
+};

@@ -12,6 +12,7 @@ const headers = { Authorization: `Bearer ${token}`, "Content-Type": "application
 let database: Database;
 beforeAll(async () => {
   database = await createDatabase({ max: 4 });
+  await database.sql`create table invocation (ms float8)`;
 });
 afterAll(() => database.drop());
 
@@ -76,9 +77,11 @@ describe("edge() with a database", () => {
 
   test("ends a tick before the platform's limit, and hands back what ran", async () => {
     const id = await push({ name: "hold" });
-    const begun = performance.now();
     await tick();
-    expect(performance.now() - begun).toBeLessThan(limitMs);
+    const [longest] = await database.sql<{ ms: number }[]>`select max(ms) as ms from invocation`;
+    expect(longest?.ms).toBeLessThan(limitMs);
+    // It was given its time, and that was measured.
+    expect(longest?.ms).toBeGreaterThan(limitMs / 2);
     await closed();
     const orchestrator = createOrchestrator({ database: postgresJs(database.sql), commands: [hold] });
     expect(await orchestrator.get(id as never)).toMatchObject({ status: "pending", attempt: 0, fence: 1 });
@@ -128,7 +131,8 @@ test("edgeObject() listens: what is pushed elsewhere starts at once, and its ala
   expect(await orchestrator.waitFor(once.id, { timeoutMs: 30_000 })).toMatchObject({ status: "succeeded" });
 
   // Nobody asks it for longer than the ten seconds after which an object is put away.
-  await vi.waitFor(async () => expect(await database.sql`select 1 from alarm`).toHaveLength(3), patiently);
+  const alarms = async () => (await database.sql`select 1 from alarm`).length;
+  await vi.waitFor(async () => expect(await alarms()).toBeGreaterThanOrEqual(3), patiently);
   const again = await orchestrator.push(echo("again"));
   expect(await orchestrator.waitFor(again.id, { timeoutMs: 30_000 })).toMatchObject({
     status: "succeeded",

@@ -1,5 +1,4 @@
 /** A worker as a process: argv[2] is the JSON of `WorkerProcessOptions`. Says on stdout what it observes, as JSON lines. */
-import { openSync } from "node:fs";
 import process from "node:process";
 import postgres from "postgres";
 import { runWorker } from "../../adapters/node.ts";
@@ -18,7 +17,7 @@ const { url, log, worker } = JSON.parse(process.argv[2] as string) as WorkerProc
 const sql = postgres(url, { max: 4, onnotice: () => {} });
 const orchestrator = createOrchestrator({
   database: postgresJs(sql),
-  handlers: handlersWith(openSync(log, "a"), sql),
+  handlers: handlersWith(log, sql),
   observe: (observation) => {
     if (observation.type === "command_started") return;
     if (observation.type === "command_finished" && observation.verdict === "succeeded") return;

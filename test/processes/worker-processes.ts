@@ -41,7 +41,7 @@ export function startWorkerProcess(options: WorkerProcessOptions): WorkerProcess
     child,
     observations,
     stderr: () => stderr,
-    observed(type, limitMs = 30_000) {
+    observed(type, limitMs = 120_000) {
       return new Promise((resolve, reject) => {
         const find = () => observations.find((one) => one.type === type);
         const timer = setTimeout(() => {
