@@ -26,6 +26,7 @@ export default defineConfig({
     // For machines that are slower than anybody would expect; nothing waits for it where all is well.
     testTimeout: 60_000,
     hookTimeout: 60_000,
+    expect: { poll: { timeout: 20_000 } },
     allowOnly: false,
   },
 });

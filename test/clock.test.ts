@@ -36,7 +36,8 @@ test.each([
     putOff(offMs);
     const observations: Observation[] = [];
     const begun = signal();
-    const leaseMs = 3_000;
+    // The first heartbeat comes when less than half of it is over.
+    const leaseMs = 15_000;
     const late = defineCommand({ name: "late" });
     const snoozed = defineCommand({ name: "snoozed" });
     const long = defineCommand({ name: "long" });

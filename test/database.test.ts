@@ -69,7 +69,7 @@ test("run() gives up at its deadline, says so, and drops what is answered later"
     );
     expect(seen).toEqual([{ type: "database_unresponsive", operation: "historyTurn", afterMs: deadlineMs ?? 30_000 }]);
     held.release();
-    await vi.waitFor(() => expect(answered).toBe(true));
+    await vi.waitFor(() => expect(answered).toBe(true), 20_000);
     expect(clock.pending).toBe(0);
   }
 });
@@ -90,7 +90,7 @@ test("run() lets a late failure go by unheard", async () => {
   expect(await outcome).toBeInstanceOf(DatabaseUnresponsiveError);
   // An unhandled rejection would fail the run.
   held.release();
-  await vi.waitFor(() => expect(asked).toBe(true));
+  await vi.waitFor(() => expect(asked).toBe(true), 20_000);
 });
 
 test("run() asks the driver to cancel what it gives up", async () => {

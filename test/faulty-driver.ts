@@ -53,9 +53,9 @@ export function connectionReset(): Error {
   return Object.assign(new Error("read ECONNRESET"), { code: "ECONNRESET" });
 }
 
-function nth(pattern: RegExp, n: number): (text: string) => boolean {
+function nth(pattern: RegExp, n: number, isArmed = () => true): (text: string) => boolean {
   let seen = 0;
-  return (text) => pattern.test(text) && ++seen === n;
+  return (text) => pattern.test(text) && isArmed() && ++seen === n;
 }
 
 /** The reply to the `n`-th statement that matches is lost: it has taken effect, and an error is what is seen of it. */
@@ -77,9 +77,13 @@ export function failWhile(pattern: RegExp, failing: () => boolean, error: () => 
   };
 }
 
-/** The `n`-th statement that matches is held back until it is released; `arrived` tells when it came. */
-export function holdBack(pattern: RegExp, n = 1): Fault & { readonly arrived: Promise<void>; release(): void } {
-  const isIt = nth(pattern, n);
+/** The `n`-th statement that matches while it is armed is held back until it is released; `arrived` tells when it came. */
+export function holdBack(
+  pattern: RegExp,
+  n = 1,
+  isArmed?: () => boolean,
+): Fault & { readonly arrived: Promise<void>; release(): void } {
+  const isIt = nth(pattern, n, isArmed);
   const came = signal();
   const released = signal();
   return {
@@ -93,9 +97,13 @@ export function holdBack(pattern: RegExp, n = 1): Fault & { readonly arrived: Pr
   };
 }
 
-/** The reply to the `n`-th statement that matches is held back until it is released; `arrived` tells when it came. */
-export function holdReply(pattern: RegExp, n = 1): Fault & { readonly arrived: Promise<void>; release(): void } {
-  const { arrived, release, before } = holdBack(pattern, n);
+/** The `n`-th reply, while it is armed, to a statement that matches is held back until it is released; `arrived` tells when it came. */
+export function holdReply(
+  pattern: RegExp,
+  n = 1,
+  isArmed?: () => boolean,
+): Fault & { readonly arrived: Promise<void>; release(): void } {
+  const { arrived, release, before } = holdBack(pattern, n, isArmed);
   return { arrived, release, after: before as NonNullable<Fault["after"]> };
 }
 

@@ -17,12 +17,13 @@ test("a heartbeat that is refused for its progress goes again without any, and n
     },
   };
   const observations: Observation[] = [];
-  const leaseMs = 3_000;
+  const leaseMs = 30_000;
   const long = defineCommand({ name: "long" });
   const orchestrator = createOrchestrator({
     database: faulty(postgresJs(database.sql), refusing),
     handlers: [
       long.handle((context) => {
+        // It goes at once.
         context.progress({ step: 1 });
         return outliveLease(database.sql, leaseMs, context);
       }),

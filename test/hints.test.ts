@@ -19,6 +19,9 @@ beforeAll(async () => {
 });
 afterAll(() => database.drop());
 
+/** Not within the second that vi.waitFor() has by itself: what is waited for may be a reply of the database. */
+const soon = <T>(look: () => T | Promise<T>): Promise<T> => vi.waitFor(look, 20_000);
+
 const open: { hints: Hints; clock: FakeClock }[] = [];
 afterEach(async () => {
   for (const { hints, clock } of open.splice(0)) {
@@ -88,14 +91,14 @@ const due = (queue: string, fromMs: number) => ({ queue, available_at: formatMic
 test("due() sends the first hint of a queue at once, and the earliest of those that follow within 5 ms after that", async () => {
   const { hints, clock, payloads } = scene();
   hints.due([due("a", ms + 50)]);
-  await vi.waitFor(() => expect(payloads()).toEqual([`q a ${ms + 50}`]));
+  await soon(() => expect(payloads()).toEqual([`q a ${ms + 50}`]));
   hints.due([due("a", ms + 70)]);
   hints.due([due("a", ms + 60)]);
   hints.due([due("a", ms + 80)]);
   await clock.advance(4);
   expect(payloads()).toHaveLength(1);
   await clock.advance(1);
-  await vi.waitFor(() => expect(payloads()).toEqual([`q a ${ms + 50}`, `q a ${ms + 60}`]));
+  await soon(() => expect(payloads()).toEqual([`q a ${ms + 50}`, `q a ${ms + 60}`]));
 });
 
 test("due() holds the trailing hint's window open as well, and ends when nothing came in it", async () => {
@@ -104,20 +107,20 @@ test("due() holds the trailing hint's window open as well, and ends when nothing
   await clock.advance(5);
   hints.due([due("a", ms + 3)]);
   await clock.advance(4);
-  await vi.waitFor(() => expect(payloads()).toEqual([`q a ${ms + 1}`, `q a ${ms + 2}`]));
+  await soon(() => expect(payloads()).toEqual([`q a ${ms + 1}`, `q a ${ms + 2}`]));
   await clock.advance(6);
-  await vi.waitFor(() => expect(payloads()).toHaveLength(3));
+  await soon(() => expect(payloads()).toHaveLength(3));
   await clock.advance(20);
   expect(payloads()).toHaveLength(3);
   hints.due([due("a", ms + 4)]);
-  await vi.waitFor(() => expect(payloads()).toEqual([1, 2, 3, 4].map((from) => `q a ${ms + from}`)));
+  await soon(() => expect(payloads()).toEqual([1, 2, 3, 4].map((from) => `q a ${ms + from}`)));
 });
 
 test("due() holds together the hints of one queue, not of different ones", async () => {
   const { hints, payloads } = scene();
   hints.due([due("a", ms), due("b", ms)]);
   hints.wake(["c"]);
-  await vi.waitFor(() => expect(payloads()).toEqual([`q a ${ms}`, `q b ${ms}`, "q c 0"]));
+  await soon(() => expect(payloads()).toEqual([`q a ${ms}`, `q b ${ms}`, "q c 0"]));
 });
 
 test("due() rounds down, and tells of nothing that is parked", async () => {
@@ -126,7 +129,7 @@ test("due() rounds down, and tells of nothing that is parked", async () => {
     { queue: "a", available_at: "2026-10-01 12:00:00.000999+00" },
     { queue: "b", available_at: "infinity" },
   ]);
-  await vi.waitFor(() => expect(payloads()).toEqual([`q a ${parseMicros("2026-10-01 12:00:00+00") / 1000}`]));
+  await soon(() => expect(payloads()).toEqual([`q a ${parseMicros("2026-10-01 12:00:00+00") / 1000}`]));
 });
 
 test("hints reach receivers of this process directly, without the database", () => {
@@ -142,11 +145,11 @@ test("hints reach receivers of this process directly, without the database", () 
 test("hints reach receivers of other processes", async () => {
   const [one, other] = [scene(), scene()];
   receive(other);
-  await vi.waitFor(() => expect(other.hints.proven).toBe(true));
+  await soon(() => expect(other.hints.proven).toBe(true));
   one.hints.due([due("a", ms)]);
   one.hints.cancel("0197-c");
   one.hints.finished("0197-f");
-  await vi.waitFor(() => expect(other.told.slice(1)).toEqual([`due a ${ms}`, "cancel 0197-c", "finished 0197-f"]));
+  await soon(() => expect(other.told.slice(1)).toEqual([`due a ${ms}`, "cancel 0197-c", "finished 0197-f"]));
 });
 
 test("a receiver that throws is reported, and keeps no other from being told", () => {
@@ -168,7 +171,7 @@ test("a receiver that throws is reported, and keeps no other from being told", (
 test("a payload that nobody could have meant does no harm", async () => {
   const one = scene();
   receive(one);
-  await vi.waitFor(() => expect(one.hints.proven).toBe(true));
+  await soon(() => expect(one.hints.proven).toBe(true));
   const odd = [
     "",
     "q",
@@ -185,7 +188,7 @@ test("a payload that nobody could have meant does no harm", async () => {
   ];
   for (const payload of odd) await database.sql.notify("orchestratum", payload);
   await database.sql.notify("orchestratum", "c last");
-  await vi.waitFor(() => expect(one.told).toContain("cancel last"));
+  await soon(() => expect(one.told).toContain("cancel last"));
   const times = one.told.filter((line) => line.startsWith("due a")).map((line) => Number(line.split(" ")[2]));
   // Each of them is one that a mark can be moved to, and that the database reads.
   for (const time of times) expect(() => new Date(time).toISOString()).not.toThrow();
@@ -208,8 +211,8 @@ test("NOTIFY is a statement of its own, after what it tells of has committed", a
     },
   ]);
   await one.push(["alone", "alone"]);
-  await vi.waitFor(() => expect(one.payloads()).toHaveLength(1));
-  await vi.waitFor(() => expect(committed).toBe(2));
+  await soon(() => expect(one.payloads()).toHaveLength(1));
+  await soon(() => expect(committed).toBe(2));
   for (const { text } of one.driver.sent)
     expect(notify.test(text) && /insert|update|push_batch/.test(text)).toBe(false);
   const [push] = await database.sql`select pg_get_functiondef('orchestratum.push_batch'::regproc) as text`;
@@ -220,13 +223,13 @@ test("a hint that cannot be sent is reported and forgotten, and the next one goe
   let down = true;
   const one = scene([failWhile(notify, () => down)]);
   one.hints.wake(["a"]);
-  await vi.waitFor(() =>
+  await soon(() =>
     expect(one.seen).toContainEqual(expect.objectContaining({ type: "database_trouble", operation: "notify" })),
   );
   down = false;
   one.hints.wake(["b"]);
   await one.clock.advance(100);
-  await vi.waitFor(() => expect(one.payloads()).toEqual(["q a 0", "q b 0"]));
+  await soon(() => expect(one.payloads()).toEqual(["q a 0", "q b 0"]));
 });
 
 /** Counts the look-ups that were answered, and lets the library see the answer of the last. */
@@ -237,7 +240,7 @@ function answers(clock: () => FakeClock): Fault & { count: number; toBe(count: n
       if (looks.test(text)) fault.count++;
     },
     async toBe(count: number) {
-      await vi.waitFor(() => expect(fault.count).toBe(count));
+      await soon(() => expect(fault.count).toBe(count));
       await clock().advance(0);
     },
   };
@@ -259,7 +262,7 @@ test("a push in the caller's transaction is hinted at after its commit", async (
   });
   await one.clock.advance(20);
   await answered.toBe(3);
-  await vi.waitFor(() => expect(one.payloads()).toEqual([expect.stringMatching(/^q inside \d+$/)]));
+  await soon(() => expect(one.payloads()).toEqual([expect.stringMatching(/^q inside \d+$/)]));
   expect(one.told).toContainEqual(expect.stringMatching(/^due inside \d+$/));
   // And is then watched no longer.
   await one.clock.advance(10_000);
@@ -297,7 +300,7 @@ test("a long transaction is looked at after 5, 10, 20 … ms, and then once a se
   });
   await one.clock.advance(1_000);
   await answered.toBe(12);
-  await vi.waitFor(() => expect(one.payloads()).toHaveLength(1));
+  await soon(() => expect(one.payloads()).toHaveLength(1));
 });
 
 test("transactions that are open at once are looked at by one query", async () => {
@@ -316,7 +319,7 @@ test("transactions that are open at once are looked at by one query", async () =
     // The one that has committed is told of while the other is still open.
     await one.clock.advance(10);
     await answered.toBe(2);
-    await vi.waitFor(() => expect(one.payloads()).toEqual([expect.stringMatching(/^q second /)]));
+    await soon(() => expect(one.payloads()).toEqual([expect.stringMatching(/^q second /)]));
     await one.clock.advance(20);
     await answered.toBe(3);
     const [, , look] = one.driver.sent.filter(({ text }) => looks.test(text));
@@ -329,10 +332,10 @@ test("a look-up that fails is made again, and the transaction is not forgotten",
   const one = scene([failWhile(looks, () => down)]);
   await database.sql.begin((tx) => one.push(["later"], postgresJs(tx)));
   await one.clock.advance(5);
-  await vi.waitFor(() => expect(one.seen).toContainEqual(expect.objectContaining({ operation: "lookAtTransactions" })));
+  await soon(() => expect(one.seen).toContainEqual(expect.objectContaining({ operation: "lookAtTransactions" })));
   down = false;
   await one.clock.advance(1_000);
-  await vi.waitFor(() => expect(one.payloads()).toEqual([expect.stringMatching(/^q later /)]));
+  await soon(() => expect(one.payloads()).toEqual([expect.stringMatching(/^q later /)]));
 });
 
 test("the id of a transaction from the future, as after a failover, is no error and hints at nothing", async () => {
@@ -349,7 +352,7 @@ test("receive() listens, and a probe proves that notifications arrive", async ()
   const one = scene();
   expect(one.hints.proven).toBe(false);
   receive(one);
-  await vi.waitFor(() => expect(one.hints.proven).toBe(true));
+  await soon(() => expect(one.hints.proven).toBe(true));
   expect(one.told).toEqual(["reconnected"]);
   expect(one.seen).toEqual([
     { type: "notification_heard", lagMs: 0 },
@@ -363,7 +366,7 @@ test("receive() listens, and a probe proves that notifications arrive", async ()
 test("probe() asks at most every 15 s", async () => {
   const one = scene();
   receive(one);
-  await vi.waitFor(() => expect(one.hints.proven).toBe(true));
+  await soon(() => expect(one.hints.proven).toBe(true));
   const probes = () => one.driver.count(notify);
   expect(probes()).toBe(1);
   await one.clock.advance(14_999);
@@ -372,7 +375,7 @@ test("probe() asks at most every 15 s", async () => {
   expect(probes()).toBe(1);
   await one.clock.advance(1);
   one.hints.probe();
-  await vi.waitFor(() => expect(probes()).toBe(2));
+  await soon(() => expect(probes()).toBe(2));
 });
 
 test("notifications that do not arrive are not proven: as behind a transaction pooler, where LISTEN succeeds", async () => {
@@ -381,7 +384,7 @@ test("notifications that do not arrive are not proven: as behind a transaction p
     return { close: async () => {} };
   });
   receive(one);
-  await vi.waitFor(() => expect(one.driver.count(notify)).toBe(1));
+  await soon(() => expect(one.driver.count(notify)).toBe(1));
   await one.clock.advance(1_999);
   expect(one.seen).toEqual([]);
   await one.clock.advance(1);
@@ -402,11 +405,11 @@ test("a listener that is silent is closed, and another one takes its place", asy
     return { close: async () => void closed++ };
   });
   receive(one);
-  await vi.waitFor(() => expect(one.driver.count(notify)).toBe(1));
-  await vi.waitFor(async () => {
+  await soon(() => expect(one.driver.count(notify)).toBe(1));
+  await soon(async () => {
     await one.clock.advance(250);
     expect(one.hints.proven).toBe(true);
-  }, 20_000);
+  });
   expect(closed).toBe(1);
   expect(one.told.filter((line) => line === "reconnected").length).toBeGreaterThanOrEqual(2);
 });
@@ -414,14 +417,14 @@ test("a listener that is silent is closed, and another one takes its place", asy
 test("a listener whose connection ends says so when there is a new one", async () => {
   const one = scene();
   receive(one);
-  await vi.waitFor(() => expect(one.hints.proven).toBe(true));
+  await soon(() => expect(one.hints.proven).toBe(true));
   await database.sql`
     select pg_terminate_backend(pid) from pg_stat_activity
     where datname = current_database() and query like 'listen %' and pid <> pg_backend_pid()`;
-  await vi.waitFor(() => expect(one.told).toEqual(["reconnected", "reconnected"]), 20_000);
-  await vi.waitFor(() => expect(one.driver.count(notify)).toBe(2));
+  await soon(() => expect(one.told).toEqual(["reconnected", "reconnected"]));
+  await soon(() => expect(one.driver.count(notify)).toBe(2));
   one.hints.wake(["a"]);
-  await vi.waitFor(() => expect(one.told.filter((line) => line === "due a 0").length).toBeGreaterThanOrEqual(2));
+  await soon(() => expect(one.told.filter((line) => line === "due a 0").length).toBeGreaterThanOrEqual(2));
 });
 
 test("a listener that cannot be opened is tried again", async () => {
@@ -432,11 +435,11 @@ test("a listener that cannot be opened is tried again", async () => {
     return await real.listen(channel, onNotify, onListen);
   });
   receive(one);
-  await vi.waitFor(async () => {
+  await soon(async () => {
     await one.clock.advance(500);
     expect(one.hints.proven).toBe(true);
-  }, 20_000);
-  expect(one.seen.filter(({ type }) => type === "database_trouble")).toHaveLength(2);
+  });
+  expect(one.seen.filter((seen) => seen.type === "database_trouble" && seen.operation === "listen")).toHaveLength(2);
 });
 
 test("without listen() nothing is proven and nothing fails", async () => {
@@ -465,15 +468,16 @@ const listeners = async () => {
 test("close() sends what the trailing edge held, and leaves no timer and no connection", async () => {
   const one = scene();
   receive(one);
-  await vi.waitFor(() => expect(one.hints.proven).toBe(true));
-  expect(await listeners()).toBe(1);
+  await soon(() => expect(one.hints.proven).toBe(true));
+  // Those of the tests before may still be leaving.
+  await soon(async () => expect(await listeners()).toBe(1));
   one.hints.due([due("a", ms)]);
   one.hints.due([due("a", ms - 1)]);
   one.hints.dueAfter("4611686018427387904", [due("b", ms)]);
   await one.hints.close();
   expect(one.payloads()).toEqual([`q a ${ms}`, `q a ${ms - 1}`]);
   expect(one.clock.pending).toBe(0);
-  await vi.waitFor(async () => expect(await listeners()).toBe(0));
+  await soon(async () => expect(await listeners()).toBe(0));
   const { length } = one.driver.sent;
   one.hints.cancel("id");
   one.hints.dueAfter("4611686018427387904", [due("b", ms)]);
@@ -494,11 +498,11 @@ test("close() ends a connection that is still being opened, and retries that wai
   const closing = one.hints.close();
   gate.resolve();
   await closing;
-  await vi.waitFor(() => expect(closed).toBe(1));
+  await soon(() => expect(closed).toBe(1));
 
   const two = scene([], () => Promise.reject(new Error("no connection")));
   receive(two);
-  await vi.waitFor(() => expect(two.clock.pending).toBe(1));
+  await soon(() => expect(two.clock.pending).toBe(1));
   await two.hints.close();
   expect(two.clock.pending).toBe(0);
 });

@@ -339,7 +339,7 @@ test("no record, and no line, has anything of an input, an output, a progress, m
   );
   await careless.stop();
   await orchestrator.publish(told({ secret }, { metadata: { own: secret } }));
-  const reads = { topics: "secrets.#", backoff: { initialMs: 60_000 } };
+  const reads = { topics: "secrets.#", backoff: { initialMs: 60_000, jitter: "none" } } as const;
   orchestrator.startReader({ ...reads, name: "refuses", events: [counted], handle: () => {} });
   orchestrator.startReader({
     ...reads,

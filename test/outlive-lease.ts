@@ -1,7 +1,7 @@
 import type { Sql } from "postgres";
 import type { HandlerContext } from "../src/index.ts";
 
-/** Runs for longer than the lease that it began with: until that has been extended twice, or the attempt is aborted. */
+/** Runs until the lease that it began with has been extended by a heartbeat, or the attempt is aborted. */
 export async function outliveLease(
   sql: Sql,
   leaseMs: number,
@@ -9,7 +9,7 @@ export async function outliveLease(
 ): Promise<void> {
   const isExtended = async () => {
     const [row] = await sql`
-      select available_at > started_at + ${leaseMs + 1_500} * interval '1 millisecond' as is
+      select available_at > started_at + ${leaseMs} * interval '1 millisecond' as is
       from orchestratum.command where id = ${id}`;
     return row?.is;
   };

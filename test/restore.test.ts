@@ -37,7 +37,8 @@ test("after a restore what was leased runs again, what has ended stays, and ever
     await new Promise((resolve) => signal.addEventListener("abort", resolve));
   };
   const before = createOrchestrator({
-    database: postgresJs(oldSql),
+    // A listener would connect again, and keep the copy from being made.
+    database: postgresJs(oldSql, { listen: false }),
     handlers: [
       again.handle(async (context) => {
         if (context.input !== "quick") await hold(context);
@@ -49,8 +50,7 @@ test("after a restore what was leased runs again, what has ended stays, and ever
     ],
   });
   ends.push(() => before.stop({ graceMs: 0 }));
-  // Longer than the restore may take.
-  before.startWorker({ leaseMs: 8_000 });
+  before.startWorker();
 
   const done = await before.push(again("quick"));
   const failed = await before.push(fails());
@@ -59,7 +59,7 @@ test("after a restore what was leased runs again, what has ended stays, and ever
   const scheduled = await before.push(again("scheduled", { delayMs: 3_600_000 }));
   const leased = await before.push(again("leased"));
   const leasedOnce = await before.push(once("leased"));
-  await vi.waitFor(() => expect(held).toEqual(new Set([leased.id, leasedOnce.id])));
+  await vi.waitFor(() => expect(held).toEqual(new Set([leased.id, leasedOnce.id])), 20_000);
 
   await oldSql.end({ timeout: 0 });
   await database.sql.end();
@@ -82,6 +82,8 @@ test("after a restore what was leased runs again, what has ended stays, and ever
   }
 
   expect(await after.get(leased.id)).toMatchObject({ status: "running", attempt: 1 });
+  // As if the leases had gone by.
+  await newSql`update orchestratum.command set available_at = now() where leased_by is not null`;
   after.startWorker({ queues: ["default", "later"] });
   expect(await after.waitFor(waits.id)).toMatchObject({ status: "succeeded" });
   expect(await after.waitFor(leased.id)).toMatchObject({ status: "succeeded" });

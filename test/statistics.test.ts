@@ -3,14 +3,20 @@
 import * as v from "valibot";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { postgresJs } from "../adapters/postgres-js.ts";
-import { createOrchestrator, type Driver, defineCommand, type Orchestrator } from "../src/index.ts";
+import {
+  type Clock,
+  createOrchestrator,
+  type Driver,
+  defineCommand,
+  type Orchestrator,
+  systemClock,
+  type WorkerOptions,
+} from "../src/index.ts";
 import { eventually } from "./conformance.ts";
 import { createDatabase, type Database } from "./database.ts";
 import { hurriedClock } from "./hurried-clock.ts";
 
 const job = defineCommand({ name: "job", input: v.number() });
-
-const clock = hurriedClock(50);
 
 let database: Database;
 let orchestrator: Orchestrator | undefined;
@@ -27,7 +33,7 @@ afterEach(async () => {
   await database.drop();
 });
 
-async function working(idlePollMs: number): Promise<Orchestrator> {
+async function working(clock: Clock, options: WorkerOptions): Promise<Orchestrator> {
   const inner = postgresJs(database.sql);
   const driver: Driver = {
     ...inner,
@@ -37,7 +43,7 @@ async function working(idlePollMs: number): Promise<Orchestrator> {
     },
   };
   orchestrator = createOrchestrator({ database: driver, handlers: [job.handle(() => {})], clock });
-  await orchestrator.startWorker({ idlePollMs, pollIntervalMs: idlePollMs, leaseMs: 60_000 }).started;
+  await orchestrator.startWorker(options).started;
   return orchestrator;
 }
 
@@ -49,29 +55,29 @@ const countedJobs = async (): Promise<number> => {
   return row?.count ?? 0;
 };
 
-/** As if what is in history had ended so much earlier, and statistics were due. */
-const minutesAgo = () =>
-  database.sql.unsafe(`
-    update orchestratum.history set finished_at = finished_at - interval '2 minutes', started_at = started_at - interval '2 minutes';
-    update orchestratum.statistic_fold set folded_until = null;
-    update orchestratum.duty set next_run_at = clock_timestamp() where name = 'statistics'`);
-
-test("a worker counts what has finished before it came", async () => {
-  await database.sql.unsafe(`
+/** So many jobs that have ended, 10 ms after one another, the last so long ago. */
+const ended = (count: number, interval: string) =>
+  database.sql`
     insert into orchestratum.history (
       slot, id, name, version, queue, priority, status, due_at, fence, attempt, max_attempts, losses, timeout_ms,
       worker, started_at, finished_at, created_at
     )
     select n % 16, gen_random_uuid(), 'job', 1, 'default', 5, 'succeeded', t.at, 1, 1, 4, 0, 60000, 'w', t.at, t.at, t.at
-    from generate_series(1, 120000) n
-    cross join lateral (select now() - interval '2 minutes' - n * interval '10 ms' as at) t`);
-  await working(60_000);
+    from generate_series(1, ${count}::int) n
+    cross join lateral (select now() - ${interval}::text::interval - n * interval '10 ms' as at) t`;
+
+test("a worker counts what has finished before it came", async () => {
+  await ended(120_000, "2 minutes");
+  await working(systemClock, { idlePollMs: 60_000, pollIntervalMs: 60_000, leaseMs: 60_000 });
   // Three steps, in one run.
   await eventually("all are counted", async () => (await countedJobs()) === 120_000);
 });
 
 test("a worker at rest does not ask for the duty, and one that ends a command does", async () => {
-  const { push, waitFor } = await working(3_600_000);
+  const clock = hurriedClock(50);
+  // What has ended within the time of a lease is not counted yet; a shorter one would be over in a second.
+  const leaseMs = 600_000;
+  const worker = await working(clock, { idlePollMs: 3_600_000, pollIntervalMs: 3_600_000, leaseMs });
   await eventually("it was asked for", () => askedForStatistics() > 0);
   await eventually(
     "nothing was left to count",
@@ -80,13 +86,21 @@ test("a worker at rest does not ask for the duty, and one that ends a command do
         .length === 1,
   );
   const before = askedForStatistics();
+  // While it rests there is something to count: all that it lacks is a reason to ask.
+  await ended(1, "1 hour");
+  await database.sql.unsafe(`
+    update orchestratum.statistic_fold set folded_until = null;
+    update orchestratum.duty set next_run_at = clock_timestamp() where name = 'statistics'`);
   // Two minutes by its clock: without work it would rest for an hour.
   await new Promise<void>((resolve) => clock.after(120_000, resolve));
   expect(askedForStatistics()).toBe(before);
 
-  const { id } = await push(job(1));
-  await waitFor(id);
-  await minutesAgo();
+  // By the platform's clock, which has more patience. Of what it pushes only a notification would tell.
+  const other = createOrchestrator({ database: postgresJs(database.sql), commands: [job] });
+  const { id } = await other.push(job(1));
+  worker.wake(["default"]);
+  await other.waitFor(id);
+  await other.stop();
   await eventually("it is asked for again", () => askedForStatistics() > before);
-  await eventually("the command is counted", async () => (await countedJobs()) === 1);
+  await eventually("what had ended is counted", async () => (await countedJobs()) === 1);
 });

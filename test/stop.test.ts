@@ -109,12 +109,20 @@ test.each(troubles)(
     const held = new Promise<void>((resolve) => {
       end = resolve;
     });
+    let note = (): void => {};
     const orchestrator = createOrchestrator({
       database: driver,
       clock,
-      handlers: [job.handle(() => held)],
+      handlers: [
+        job.handle(({ progress }) => {
+          // A heartbeat goes with it: without, the first comes after a third of a lease.
+          note = () => progress(1);
+          note();
+          return held;
+        }),
+      ],
     });
-    await orchestrator.startWorker({ leaseMs: 1_000, pollIntervalMs: 50 }).started;
+    await orchestrator.startWorker({ pollIntervalMs: 50 }).started;
     const { id } = await orchestrator.push(job());
     const waiting = orchestrator.waitFor(id).then(
       () => "ended",
@@ -125,6 +133,7 @@ test.each(troubles)(
       20_000,
     );
     state.fault = fault;
+    note();
     if (!whileItRuns) end();
     if (fault) await vi.waitFor(() => expect(state.faults).toBeGreaterThan(0), 20_000);
     end();

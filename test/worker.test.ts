@@ -16,12 +16,25 @@ import {
   PermanentFailure,
   type WorkerOptions,
 } from "../src/index.ts";
+import { parseMicros } from "../src/marks.ts";
 import { createDatabase, type Database } from "./database.ts";
-import { calls, type Fault, failWhile, faulty, holdBack, holdReply, loseReply, runLate } from "./faulty-driver.ts";
+import {
+  calls,
+  type Fault,
+  type FaultyDriver,
+  failWhile,
+  faulty,
+  holdBack,
+  holdReply,
+  loseReply,
+  runLate,
+} from "./faulty-driver.ts";
+import { outliveLease } from "./outlive-lease.ts";
 
 const minute = 60_000;
 const limited = { timeoutMs: 20_000 };
 const backoff = { initialMs: 1, jitter: "none" } as const;
+const looksAtPauses = /\bpaused_queue p\b[^;]*\bpaused_name\b/;
 
 let database: Database;
 let observations: Observation[];
@@ -105,15 +118,16 @@ test("a claim whose reply is lost is handed back, and its attempt was not used u
 });
 
 test.each([
-  ["what is due next", calls("next_due")],
-  ["what is paused", /\bpaused_queue p\b[^;]*\bpaused_name\b/],
-  ["what may have been leased", calls("give_back")],
+  ["what is due next", calls("next_due"), 2_000],
+  ["what is paused", looksAtPauses, 2_000],
+  // Within two of its leases it asks, or never.
+  ["what may have been leased", calls("give_back"), 6_000],
 ] as const)(
   "a worker that is not answered when it asks %s is not kept from claiming for longer than from a claim",
-  async (_, pattern) => {
+  async (_, pattern, leaseMs) => {
     const silent = holdReply(pattern);
     const { orchestrator } = orchestrate([job.handle(({ input }) => input)], loseReply(calls("claim")), silent);
-    await working(orchestrator, { leaseMs: 2_000 });
+    await working(orchestrator, { leaseMs });
     await silent.arrived;
     const { id } = await orchestrator.push(job(1));
     expect(await orchestrator.waitFor(id, limited)).toMatchObject({ status: "succeeded" });
@@ -127,12 +141,14 @@ test("a claim that commits after it seemed to have failed, and after others look
   const second = holdBack(calls("claim"));
   const { orchestrator } = orchestrate([job.handle(({ input }) => input)], second, late);
   const { id } = await orchestrator.push(job(1, { retries: 0 }));
-  await working(orchestrator, { leaseMs: 5_000 });
+  await working(orchestrator);
   // The first has failed, and what it might have leased was looked for, in vain.
   await second.arrived;
   late.release();
   await late.ran;
   second.release();
+  // It claims once more, and hands back first.
+  orchestrator.wake(["default"]);
   expect(await orchestrator.waitFor(id, limited)).toMatchObject({ status: "succeeded" });
   expect(await orchestrator.get(id)).toMatchObject({ attempt: 1, fence: 2, losses: 0 });
 });
@@ -178,6 +194,10 @@ test("an outcome that the database has no room for is kept until it has", async 
   );
   full = false;
   expect(await orchestrator.waitFor(id, limited)).toMatchObject({ status: "succeeded" });
+  await eventually(
+    () => worker.counts,
+    (counts) => counts.succeeded + counts.failed === 1,
+  );
   expect(worker.counts).toMatchObject({ claimed: 1, succeeded: 1, failed: 0 });
 });
 
@@ -233,6 +253,10 @@ test("an outcome that the database refuses because of what is in it fails alone"
   const outcomes = await Promise.all(pushed.map(({ id }) => orchestrator.waitFor(id, limited)));
   expect(outcomes.filter((outcome) => outcome.status === "succeeded")).toHaveLength(19);
   expect(outcomes[13]).toMatchObject({ status: "failed", error: { code: "refused" } });
+  await eventually(
+    () => worker.counts,
+    ({ succeeded, failed }) => succeeded + failed === 20,
+  );
   // And it is observed, and counted, as what it came to.
   expect(seen("command_finished").filter(({ verdict }) => verdict === "failed")).toMatchObject([
     { id: (pushed[13] as { id: string }).id, error: { code: "refused" } },
@@ -240,22 +264,25 @@ test("an outcome that the database refuses because of what is in it fails alone"
   expect([worker.counts.succeeded, worker.counts.failed]).toEqual([19, 1]);
 });
 
-test("a handler that holds its own row in a transaction beyond its lease does not lose it", async () => {
+test("a handler that holds its own row in a transaction while heartbeats come does not lose its lease", async () => {
+  const leaseMs = 30_000;
   const { driver, orchestrator } = orchestrate([
-    job.handle(async ({ input, id, signal }) => {
+    job.handle(async (context) => {
       await database.sql.begin(async (tx) => {
-        await tx`select from orchestratum.command where id = ${id} for update`;
-        // Two heartbeats meet the lock.
+        await tx`select from orchestratum.command where id = ${context.id} for update`;
+        // A heartbeat at once, which meets the lock, and so does the next.
+        context.progress(1);
         await eventually(
           () => driver.count(calls("heartbeat")),
           (count) => count >= 2,
         );
       });
-      signal.throwIfAborted();
-      return input;
+      // One of those that follow is accepted.
+      await outliveLease(database.sql, leaseMs, context);
+      return context.input;
     }),
   ]);
-  await working(orchestrator, { leaseMs: 2_000 });
+  await working(orchestrator, { leaseMs });
   const { id } = await orchestrator.push(job(1));
   expect(await orchestrator.waitFor(id, limited)).toMatchObject({ status: "succeeded" });
   expect(await orchestrator.get(id)).toMatchObject({ fence: 1 });
@@ -281,10 +308,11 @@ test("a worker that cannot extend its leases stops trusting them, and writes not
   const worker = await working(orchestrator, { leaseMs: 1_000 });
   const { id } = await orchestrator.push(job(1));
   await eventually(
-    () => seen("lease_lost").length,
-    (count) => count > 0,
+    () => reasons,
+    (reason) => reason !== undefined,
   );
-  expect(seen("lease_lost")[0]).toMatchObject({ id, fence: 1, reason: "expired" });
+  // Whatever its fence: a claim whose reply comes too late is handed back, and another follows.
+  expect(seen("lease_lost")[0]).toMatchObject({ id, reason: "expired" });
   expect(reasons).toBe("ORCHESTRATUM_LEASE_LOST");
   const finishes = driver.sent.filter(
     ({ text, params }) => calls("finish").test(text) && String(params[1]).includes(id),
@@ -295,21 +323,24 @@ test("a worker that cannot extend its leases stops trusting them, and writes not
 
 test("a lease that somebody else took is noticed by the heartbeat, and the handler aborted", async () => {
   const aborted = gate();
+  let beat = () => {};
   const { orchestrator } = orchestrate([
-    job.handle(async ({ signal, fence }) => {
+    job.handle(async ({ signal, fence, progress }) => {
       if (fence > 1) return 2;
+      beat = () => progress(1);
       await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve()));
       aborted.open();
       return 1;
     }),
   ]);
-  const worker = await working(orchestrator, { leaseMs: 1_500 });
+  const worker = await working(orchestrator);
   const { id } = await orchestrator.push(job(1));
   await eventually(
     () => worker.counts.running,
     (running) => running === 1,
   );
   await database.sql`update orchestratum.command set fence = fence + 1, leased_by = 'somebody else' where id = ${id}`;
+  beat();
   await aborted.opened;
   expect(seen("lease_lost")[0]).toMatchObject({ id, fence: 1, reason: "taken" });
   await database.sql`update orchestratum.command set leased_by = null, available_at = clock_timestamp() where id = ${id}`;
@@ -358,32 +389,51 @@ test("what was scheduled before the worker came runs when it is due, without a h
   const { orchestrator } = orchestrate([job.handle(({ input }) => input)]);
   const { id } = await orchestrator.push(job(1, { delayMs: 1_500 }));
   await working(orchestrator);
-  expect(await orchestrator.get(id)).toMatchObject({ status: "scheduled" });
   expect(await orchestrator.waitFor(id, limited)).toMatchObject({ status: "succeeded" });
 });
 
 test("what became visible behind the marks, without a hint, is found by the rescan", async () => {
-  const { orchestrator } = orchestrate([job.handle(({ input }) => input)]);
-  await working(orchestrator);
+  const { driver, orchestrator } = orchestrate([job.handle(({ input }) => input)]);
+  await working(orchestrator, { rescanBudget: 1 });
   let hidden = "";
+  let hiddenFrom = Number.POSITIVE_INFINITY;
   const holding = gate();
   const held = database.sql.begin(async (tx) => {
     // As an older library, or somebody's own SQL, might: no notification follows.
     const [row] = await tx`
       insert into orchestratum.command (id, name, version, queue, priority, due_at, available_at, max_attempts, timeout_ms, input, created_at)
-      values (gen_random_uuid(), 'job', 1, 'default', 5, now(), now(), 4, 60000, '1', now()) returning id::text`;
+      values (gen_random_uuid(), 'job', 1, 'default', 5, now(), now(), 4, 60000, '1', now())
+      returning id::text, to_char(available_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US"+00"') as from`;
     hidden = row?.id as string;
+    hiddenFrom = parseMicros(row?.from);
     await holding.opened;
   });
   // The marks move on while it is open.
-  const until = performance.now() + 1_000;
-  for (let n = 0; performance.now() < until; n++) {
-    await orchestrator.waitFor((await orchestrator.push(job(n))).id, limited);
-  }
+  await eventually(
+    async () => {
+      await orchestrator.waitFor((await orchestrator.push(job(0))).id, limited);
+      return Math.max(...marksOf(driver));
+    },
+    (mark) => mark > hiddenFrom,
+  );
+  const before = marksOf(driver).length;
   holding.open();
   await held;
-  expect(await orchestrator.waitFor(hidden, { timeoutMs: 15_000 })).toMatchObject({ status: "succeeded" });
+  expect(await orchestrator.waitFor(hidden, limited)).toMatchObject({ status: "succeeded" });
+  // From below, by a claim that was under way at most: no other can have found it.
+  expect(marksOf(driver).slice(before - 1)).toContain(Number.NEGATIVE_INFINITY);
 });
+
+/** Where the claims so far began, in the lane that jobs are in. */
+function marksOf(driver: FaultyDriver): number[] {
+  return driver.sent
+    .filter(({ text }) => calls("claim").test(text))
+    .map(({ params }) => {
+      const lanes = JSON.parse(String(params[1])) as { priority: number; mark_at: string }[];
+      const [mark] = lanes.flatMap((lane) => (lane.priority === 5 ? lane.mark_at : []));
+      return parseMicros((mark as string).replace("T", " "));
+    });
+}
 
 /** A command that nobody hinted at, and that lies behind the marks of whoever works: as another program's SQL might leave one. */
 async function pushBehindTheMarks(): Promise<string> {
@@ -403,23 +453,23 @@ test("a worker that meets a backlog reads it by its marks, not again and again f
     ids.map(({ id }) => id),
     limited,
   );
-  const claims = driver.sent.filter(({ text }) => calls("claim").test(text));
-  // The lane that they are in.
-  const marks = claims.map(({ params }) =>
-    (JSON.parse(String(params[1])) as { priority: number; mark_at: string }[]).find(({ priority }) => priority === 5),
-  );
-  const fromBelow = marks.filter((lane) => lane?.mark_at === "-infinity");
-  expect(claims.length).toBeGreaterThan(50);
+  const marks = marksOf(driver);
+  const fromBelow = marks.filter((mark) => mark === Number.NEGATIVE_INFINITY);
+  expect(marks.length).toBeGreaterThan(50);
   // The first two, since a mark follows the claim before the last, and rescans, of which there is one a second.
-  expect(fromBelow.length).toBeLessThan(claims.length / 5);
+  expect(fromBelow.length).toBeLessThan(marks.length / 5);
 });
 
 test("in a backlog never more run at once than there are slots", async () => {
   let running = 0;
   let most = 0;
+  const full = gate();
   const { orchestrator } = orchestrate([
     job.handle(async ({ input }) => {
       most = Math.max(most, ++running);
+      if (running === 6) full.open();
+      // However slowly the first claims follow one another.
+      await full.opened;
       await new Promise((resolve) => setTimeout(resolve, 100));
       running--;
       return input;
@@ -473,13 +523,13 @@ test("a worker without a free slot rescans as soon as it has one", async () => {
     }),
   ]);
   const ids = await orchestrator.push(Array.from({ length: 40 }, (_, n) => job(n)));
-  await working(orchestrator, { concurrency: 1 });
+  await working(orchestrator, { concurrency: 1, rescanBudget: 1 });
   // The marks have moved on by then.
   await orchestrator.waitFor((ids[3] as { id: string }).id, limited);
   const hidden = await pushBehindTheMarks();
   expect(await orchestrator.waitFor(hidden, limited)).toMatchObject({ status: "succeeded" });
-  // Two to four jobs later, and not after all that were before it.
-  expect((await orchestrator.counts()).find(({ status }) => status === "pending")?.count).toBeGreaterThan(25);
+  // And not after all that were before it, which take longer than it was waited for.
+  expect((await orchestrator.counts()).find(({ status }) => status === "pending")?.count).toBeGreaterThan(0);
 });
 
 test("a suspect whose lease was over before it could run alone is handed back, and runs alone later", async () => {
@@ -525,7 +575,7 @@ test("while a suspect runs alone, duties go on", async () => {
   ]);
   const { id } = await orchestrator.push(job(666));
   await database.sql`update orchestratum.command set losses = 2 where id = ${id}`;
-  await working(orchestrator);
+  await working(orchestrator, { rescanBudget: 1 });
   await suspected.opened;
   const before = seen("duty_finished").filter(({ duty }) => duty === "rescan default").length;
   await eventually(
@@ -537,7 +587,7 @@ test("while a suspect runs alone, duties go on", async () => {
 });
 
 test("a cancellation that is heard of while its command is being claimed aborts it at once", async () => {
-  const held = holdReply(calls("claim"), 2);
+  const held = holdReply(calls("claim"));
   const { orchestrator } = orchestrate(
     [
       job.handle(async ({ input, signal }) => {
@@ -547,8 +597,8 @@ test("a cancellation that is heard of while its command is being claimed aborts 
     ],
     held,
   );
-  await working(orchestrator);
   const { id } = await orchestrator.push(job(1));
+  await working(orchestrator);
   await held.arrived;
   expect(await orchestrator.cancel(id)).toBe("requested");
   // The notification has come by then.
@@ -557,7 +607,7 @@ test("a cancellation that is heard of while its command is being claimed aborts 
   const begun = performance.now();
   expect(await orchestrator.waitFor(id, limited)).toMatchObject({ status: "cancelled" });
   // A heartbeat would come after ten.
-  expect(performance.now() - begun).toBeLessThan(5_000);
+  expect(performance.now() - begun).toBeLessThan(9_000);
 });
 
 test("an event loop that stood still is blamed on what ran last, however many others run", async () => {
@@ -581,9 +631,10 @@ test("an event loop that stood still is blamed on what ran last, however many ot
   ]);
   await orchestrator.push([...Array.from({ length: 20 }, (_, n) => job(n)), blocker(1)]);
   await working(orchestrator, { leaseMs: 3_000 });
-  const [blocked] = await eventually(
-    () => seen("event_loop_blocked"),
-    (them) => them.length > 0,
+  // And not by a moment that the machine was busy.
+  const blocked = await eventually(
+    () => seen("event_loop_blocked").find(({ blockedMs }) => blockedMs >= 1_000),
+    (one) => one !== undefined,
   );
   expect(blocked?.commands[0]?.name).toBe("blocker");
   expect(blocked?.commands).toHaveLength(21);
@@ -820,13 +871,27 @@ test("retention that fails is recorded with its error, and done again", async ()
   await database.sql.unsafe(`alter function orchestratum.expire_history rename to expire_history_away`);
   const { orchestrator } = orchestrate([job.handle(({ input }) => input)]);
   await working(orchestrator);
-  const [duty] = await eventually(
-    () =>
-      database.sql`select last_error from orchestratum.duty where name = 'retention' and last_finished_at is not null`,
-    (rows) => rows.length === 1,
-  );
-  expect(duty?.last_error).toContain("migrate");
+  const recorded = () =>
+    database.sql`select last_error from orchestratum.duty where name = 'retention' and last_finished_at is not null`;
+  const [failed] = await eventually(recorded, (rows) => rows.length === 1);
+  expect(failed?.last_error).toContain("migrate");
+  // As if ten seconds had gone by, after which it is asked for again, when something else gives cause to look.
+  await database.sql.unsafe(`
+    alter function orchestratum.expire_history_away rename to expire_history;
+    update orchestratum.duty set next_run_at = clock_timestamp() where name = 'retention'`);
+  aheadMs = 10_500;
+  await orchestrator.waitFor((await orchestrator.push(job(1))).id, limited);
+  await eventually(recorded, (rows) => rows[0]?.last_error === null);
 });
+
+/** Nobody looks before it is done: a duty leaves a slot that somebody reads to its next turn, which is far off. */
+async function done(duty: string): Promise<void> {
+  const [first] = await eventually(
+    () => seen("duty_finished").filter((one) => one.duty === duty),
+    (them) => them.length > 0,
+  );
+  expect(first?.error).toBeUndefined();
+}
 
 test("old events are emptied by the duty where a retention is set, newer ones stay", async () => {
   await database.sql.unsafe(`
@@ -836,10 +901,10 @@ test("old events are emptied by the duty where a retention is set, newer ones st
     from (values (7.6), (3)) r (days)`);
   const { orchestrator } = orchestrate([job.handle(({ input }) => input)]);
   await working(orchestrator);
-  await eventually(
-    () => database.sql`select appended_at from orchestratum.event`,
-    (rows) => rows.length === 1 && rows[0]?.appended_at.getTime() > Date.now() - 4 * 24 * 3_600_000,
-  );
+  await done("events");
+  const rows = await database.sql`select appended_at from orchestratum.event`;
+  expect(rows).toHaveLength(1);
+  expect(rows[0]?.appended_at.getTime()).toBeGreaterThan(Date.now() - 4 * 24 * 3_600_000);
 });
 
 test("old rows of history are emptied by the duty, newer ones stay", async () => {
@@ -853,10 +918,10 @@ test("old rows of history are emptied by the duty, newer ones stay", async () =>
     ) r (slot, at)`);
   const { orchestrator } = orchestrate([job.handle(({ input }) => input)]);
   await working(orchestrator);
-  await eventually(
-    () => database.sql`select finished_at from orchestratum.history`,
-    (rows) => rows.length === 1 && rows[0]?.finished_at.getTime() > Date.now() - 4 * 24 * 3_600_000,
-  );
+  await done("retention");
+  const rows = await database.sql`select finished_at from orchestratum.history`;
+  expect(rows).toHaveLength(1);
+  expect(rows[0]?.finished_at.getTime()).toBeGreaterThan(Date.now() - 4 * 24 * 3_600_000);
 });
 
 test("functions with one more argument and one more column are put beneath a worker at work, which goes on", async () => {
@@ -958,20 +1023,26 @@ test("workers hear of new work again after the connection that listens was cut",
   await working(orchestrator);
   const producer = createOrchestrator({ database: postgresJs(database.sql), commands: [job] });
   await eventually(
-    () => seen("listening").length,
-    (count) => count === 1,
+    () => seen("listening"),
+    (them) => them.some(({ proven }) => proven),
   );
+  const killed: number[] = [];
   for (let turn = 0; turn < 3; turn++) {
-    const killed = await database.sql`
-      select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and query ilike 'listen%'`;
-    expect(killed.length).toBeGreaterThan(0);
+    // The work of the turn before may have been found before there was a new connection.
+    const cut = await eventually(
+      () => database.sql<{ pid: number }[]>`
+        select pid, pg_terminate_backend(pid) from pg_stat_activity
+        where datname = current_database() and query ilike 'listen%' and pid <> all (${killed}::int[])`,
+      (rows) => rows.length > 0,
+    );
+    killed.push(...cut.map(({ pid }) => pid));
     const { id } = await producer.push(job(turn));
     expect(await orchestrator.waitFor(id, limited)).toMatchObject({ status: "succeeded" });
   }
   await producer.stop();
 });
 
-test("stop() leaves no transaction, no listener and no timer behind", async () => {
+test("stop() leaves no transaction and no listener behind", async () => {
   const sql = postgres(database.url, { max: 3, onnotice: () => {}, connection: { application_name: "to be gone" } });
   const orchestrator = createOrchestrator({ database: postgresJs(sql), handlers: [job.handle(({ input }) => input)] });
   const worker = orchestrator.startWorker();
@@ -981,7 +1052,8 @@ test("stop() leaves no transaction, no listener and no timer behind", async () =
   expect([worker.isRunning, orchestrator.isRunning, orchestrator.workers]).toEqual([false, false, []]);
   const busy = () => database.sql`
     select state, query from pg_stat_activity where application_name = 'to be gone' and (state <> 'idle' or query ilike 'listen%')`;
-  expect([...(await busy())]).toEqual([]);
+  // What the server shows of a session may be older than its answer.
+  await eventually(busy, (rows) => rows.length === 0);
   await sql.end();
   await eventually(
     () => database.sql`select from pg_stat_activity where application_name = 'to be gone'`,
@@ -1022,7 +1094,9 @@ test("a payload that nobody could have meant does not stop a worker", async () =
 });
 
 test("a worker that hears of a pause while it asks what is paused asks again before it claims", async () => {
-  const slow = holdReply(/\bpaused_queue p\b[^;]*\bpaused_name\b/, 2);
+  // Not before: whoever begins to hear asks, too.
+  let isTold = false;
+  const slow = holdReply(looksAtPauses, 1, () => isTold);
   const ran: number[] = [];
   const { driver, orchestrator } = orchestrate(
     [
@@ -1037,15 +1111,16 @@ test("a worker that hears of a pause while it asks what is paused asks again bef
   const first = await orchestrator.push(job(1));
   await orchestrator.waitFor(first.id, limited);
   await orchestrator.pauseQueue("other");
+  isTold = true;
   await orchestrator.pauseName("other"); // It is told, and asks: the answer is under way.
   await slow.arrived;
   await orchestrator.pauseQueue("default");
   const second = await orchestrator.push(job(2));
   const claims = driver.count(calls("claim"));
-  const looks = driver.count(/\bpaused_queue p\b[^;]*\bpaused_name\b/);
+  const looks = driver.count(looksAtPauses);
   slow.release();
   await eventually(
-    () => driver.count(/\bpaused_queue p\b[^;]*\bpaused_name\b/),
+    () => driver.count(looksAtPauses),
     (count) => count > looks,
   );
   expect(driver.count(calls("claim"))).toBe(claims);

@@ -180,8 +180,14 @@ test("lists, trees and timelines touch few pages among 100,000, by plans of the 
     ),
   );
   for (const text of executions) {
-    const { pages, rows } = await session.explain(text);
-    expect(rows, text).toBeGreaterThan(0);
+    // Whatever other databases' DDL makes the server forget is read again, and counts: the least of three.
+    const each: number[] = [];
+    for (let time = 0; time < 3; time += 1) {
+      const explained = await session.explain(text);
+      expect(explained.rows, text).toBeGreaterThan(0);
+      each.push(explained.pages);
+    }
+    const pages = Math.min(...each);
     // For each node of a tree 32 slots are probed twice, by its id and as a parent; one index of 100,000 rows alone, 32 times over.
     expect(pages, text).toBeLessThan(text.startsWith("execute hot_tree") ? 25_000 : 1_500);
   }

@@ -189,16 +189,21 @@ test("publish_batch() of 1,000 subscriptions reads no more of them than match", 
   );
   await session.rows("analyze orchestratum.subscription, orchestratum.subscription_pattern");
   const pages = async (events: readonly NewEvent[]): Promise<number> => {
-    const text = JSON.stringify(events.map((event) => ({ id: newId(), ...event })));
-    const explained = await session.explain(
-      `select * from orchestratum.publish_batch('${text.replaceAll("'", "''")}'::json)`,
-    );
-    return explained.pages;
+    // Whatever other databases' DDL makes the server forget is read again, and counts: the least of three.
+    const each: number[] = [];
+    for (let time = 0; time < 3; time += 1) {
+      const text = JSON.stringify(events.map((event) => ({ id: newId(), ...event })));
+      const explained = await session.explain(
+        `select * from orchestratum.publish_batch('${text.replaceAll("'", "''")}'::json)`,
+      );
+      each.push(explained.pages);
+    }
+    return Math.min(...each);
   };
   await pages([{ topic: `${prefix}.t1.placed` }]);
   const before = await countOf(session, "orchestratum.command");
   const few = await pages([{ topic: `${prefix}.t2.placed` }]);
-  expect(await countOf(session, "orchestratum.command")).toBe(before + 1);
+  expect(await countOf(session, "orchestratum.command")).toBe(before + 3);
   // 23 patterns, each two or three pages of an index, and what an event and a delivery cost: a whole read of the 1,000 rows,
   // with a probe for each, would be thousands.
   expect(few).toBeLessThan(300);
