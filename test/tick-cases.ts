@@ -99,7 +99,7 @@ export const tickCases: readonly Case[] = [
   scenario("tick() works off what is due, follow-ups among it, and says so", async (scene) => {
     const count = defineCommand(scene.define({ name: "count", input: v.number() }));
     const ran: number[] = [];
-    const { orchestrator, tick } = watched(scene, [
+    const { orchestrator, tick, pendingTimers } = watched(scene, [
       count.handle(({ input, push }) => {
         ran.push(input);
         if (input > 0) push(count(input - 1));
@@ -114,6 +114,7 @@ export const tickCases: readonly Case[] = [
     );
     same(counted(counts), { ...nothing, claimed: 5, succeeded: 5 }, "the counts");
     same([more, nextDueAt, comeBackInMs], [false, undefined, undefined], "when to come back");
+    same(pendingTimers(), 0, "the timer of its time, which is not over");
     same(counted({ ...(await tick()) }), nothing, "the next one");
   }),
 
