@@ -34,9 +34,9 @@ const audiences = [
 /** In history a correlation id is in an index, so commands that have one are what deliveries are like. */
 const drained = ["deliveries", "commands", "commands with a correlation id"] as const;
 
-/** What a store does, and how many events one measurement takes: a second's worth or two. */
+/** What a store does, and how many events one measurement takes: a second or more of it, and long enough to be compiled. */
 const doings = [
-  { what: "append", named: "append, one at a time", count: 8_000 },
+  { what: "append", named: "append, one at a time", count: 32_000 },
   { what: "append-100", named: "append, 100 at a time", count: 160_000 },
   { what: "place", named: "place", count: 160_000 },
   { what: "read-all", named: "read all", count: 160_000 },
