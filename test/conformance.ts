@@ -156,13 +156,13 @@ export async function fold({ ground: { driver } }: Scene): Promise<void> {
 }
 
 /**
- * The ground's driver, and `heard`, which resolves when somebody who works through it knows that the scene's queue, or
- * whatever is named, is paused: a claim that was under way may still take what is pushed before. Once it is known to be
- * resumed, `heard` is of the next pause.
+ * The driver, and `heard`, which resolves when somebody who works through it knows that this queue or name is paused:
+ * a claim that was under way may still take what is pushed before. Once it is known to be resumed, `heard` is of the
+ * next pause.
  */
 export function hearingOfPause(
-  { ground: { driver }, queue }: Scene,
-  paused: string = queue,
+  driver: Driver,
+  paused: string,
 ): {
   readonly database: Driver;
   readonly heard: () => Promise<void>;

@@ -355,7 +355,7 @@ export const controlCases: readonly Case[] = [
     const started = signal();
     const go = signal();
     const ran: number[] = [];
-    const { database, heard } = hearingOfPause(scene);
+    const { database, heard } = hearingOfPause(scene.ground.driver, scene.queue);
     await using orchestrator = createOrchestrator({
       database,
       handlers: [
@@ -425,7 +425,7 @@ export const controlCases: readonly Case[] = [
         const work = defineCommand(scene.define({ name: "work" }));
         const paused = kind === "Queue" ? scene.queue : `work_${scene.queue}`;
         const listens = signal();
-        const { database, heard } = hearingOfPause(scene, paused);
+        const { database, heard } = hearingOfPause(scene.ground.driver, paused);
         await using worker = createOrchestrator({
           database,
           handlers: [work.handle(() => {})],

@@ -42,7 +42,7 @@ export const fleetCases: readonly Case[] = [
     async (scene) => {
       const [begun, release] = [signal(), signal()];
       const job = defineCommand(scene.define({ name: "job", retries: 0 }));
-      const { database, heard } = hearingOfPause(scene);
+      const { database, heard } = hearingOfPause(scene.ground.driver, scene.queue);
       const orchestrator = createOrchestrator({
         database,
         instance: `i${scene.queue}`,

@@ -26,7 +26,7 @@ export const repairCases: readonly Case[] = [
       const ran: number[] = [];
       const attempts: number[] = [];
       const name = `mail_${scene.queue}`;
-      const { database, heard } = hearingOfPause(scene, name);
+      const { database, heard } = hearingOfPause(scene.ground.driver, name);
       const orchestrator = createOrchestrator({
         database,
         handlers: [

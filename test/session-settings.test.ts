@@ -1,7 +1,7 @@
-import { createOrchestrator, type Driver, defineCommand, type Orchestrator, subscribe } from "orchestratum";
+import { createOrchestrator, defineCommand, type Orchestrator, subscribe } from "orchestratum";
 import { type PostgresJsDatabase, postgresJs } from "orchestratum/postgres-js";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { signal } from "./conformance.ts";
+import { hearingOfPause } from "./conformance.ts";
 import { createDatabase, type Database } from "./database.ts";
 
 const job = defineCommand({ name: "job" });
@@ -10,7 +10,7 @@ let database: Database;
 let driver: PostgresJsDatabase;
 let orchestrator: Orchestrator;
 /** The worker knows that jobs are paused: until then a claim that is under way may run what is pushed. */
-const heard = signal();
+let heard: () => Promise<void>;
 beforeAll(async () => {
   database = await createDatabase({ max: 1 });
   const { pathname } = new URL(database.url);
@@ -18,18 +18,10 @@ beforeAll(async () => {
     await database.sql.unsafe(`alter database "${pathname.slice(1)}" set ${setting}`);
   }
   driver = postgresJs(database.url, { max: 4 });
-  const hearing: Driver = {
-    ...driver,
-    async query<Row>(...statement: Parameters<Driver["query"]>) {
-      const rows = await driver.query<Row>(...statement);
-      const [text] = statement;
-      const isLook = /\bpaused_queue p\b[^;]*\bpaused_name\b/.test(text);
-      if (isLook && rows.some((row) => (row as { name?: unknown }).name === "job")) heard.give();
-      return rows;
-    },
-  };
+  const hearing = hearingOfPause(driver, "job");
+  ({ heard } = hearing);
   orchestrator = createOrchestrator({
-    database: hearing,
+    database: hearing.database,
     handlers: [job.handle(() => {}), subscribe({ name: "listener", to: "a.#", handler: () => {} })],
   });
 });
@@ -66,7 +58,7 @@ test("times are right whatever time zone and style of dates a session has", asyn
   // A paused name's commands are put off; resuming makes them due, and hints from when.
   await orchestrator.pauseName("job", { by: "ada" });
   isNow((await orchestrator.pausedNames())[0]?.pausedAt);
-  await heard.got();
+  await heard();
   const waiting = await orchestrator.push(job());
   await expect.poll(async () => (await orchestrator.get(waiting.id))?.status).toBe("scheduled");
   await orchestrator.resumeName("job");
